@@ -1,0 +1,93 @@
+package resources
+
+import "time"
+
+// Capacity is what a machine has, or what replicas may use of it.
+type Capacity struct {
+	CPU    MilliCPU `json:"cpu"`
+	Memory Bytes    `json:"memory"`
+	Disk   Bytes    `json:"disk,omitempty"`
+}
+
+// NodeInfo is what an agent says of its machine.
+type NodeInfo struct {
+	ID   NodeID `json:"id"`
+	Name string `json:"name"`
+	// Version of skerry on the node.
+	Version   string            `json:"version"`
+	Podman    string            `json:"podman"`
+	Addresses []string          `json:"addresses"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	Capacity  Capacity          `json:"capacity"`
+	// Allocatable is Capacity without what the machine itself needs.
+	Allocatable Capacity `json:"allocatable"`
+	// Cluster that the node belongs to, or empty.
+	Cluster ClusterID `json:"cluster,omitempty"`
+	// Server is true where the node runs the control plane.
+	Server bool `json:"server,omitempty"`
+	// Retained names what on the data disk must outlive the VM, as in
+	// "the store of cluster home".
+	Retained []string `json:"retained,omitempty"`
+	// AuthorizedKeys that may log in, as the node has them.
+	AuthorizedKeys []string `json:"authorized_keys,omitempty"`
+}
+
+// NodeSettings is what may change on a node while it runs.
+type NodeSettings struct {
+	Labels         map[string]string `json:"labels"`
+	AuthorizedKeys []string          `json:"authorized_keys"`
+}
+
+// ClusterConfig tells a node which control plane to run, and a server what it
+// serves.
+type ClusterConfig struct {
+	ID   ClusterID `json:"id"`
+	Name string    `json:"name"`
+}
+
+// ServiceState is where a service stands, for people and plugins.
+type ServiceState string
+
+// The states of a service.
+const (
+	ServiceRolling ServiceState = "rolling" // replicas of the revision are on their way
+	ServiceRunning ServiceState = "running" // all replicas of the revision run
+	ServiceFailed  ServiceState = "failed"  // the revision can't run; Message says why
+)
+
+// ServiceStatus is what runs of a service.
+type ServiceStatus struct {
+	Service Service `json:"service"`
+	// Revision of the template, from 1 on.
+	Revision int `json:"revision"`
+	// ImageDigest of the revision, once it is known.
+	ImageDigest string       `json:"image_digest,omitempty"`
+	State       ServiceState `json:"state"`
+	// Ready counts the replicas of the revision that run.
+	Ready int `json:"ready"`
+	// Message says, for a failed or waiting service, what is wrong: the reason,
+	// the exit code and the last log lines.
+	Message  string           `json:"message,omitempty"`
+	Replicas []ReplicaSummary `json:"replicas"`
+}
+
+// ReplicaSummary is one replica in a service's status.
+type ReplicaSummary struct {
+	ID       ReplicaID     `json:"id"`
+	Revision int           `json:"revision"`
+	Node     NodeID        `json:"node,omitempty"`
+	NodeName string        `json:"node_name,omitempty"`
+	Wanted   bool          `json:"wanted"`
+	Status   ReplicaStatus `json:"status"`
+	// Published lists the addresses of its published ports, as host:port.
+	Published []string `json:"published,omitempty"`
+}
+
+// Event is something that happened, for people.
+type Event struct {
+	Time    time.Time `json:"time"`
+	Object  string    `json:"object"` // as in "service/web", "replica/web-0-k3f9qz", "node/n1"
+	Reason  string    `json:"reason"`
+	Message string    `json:"message"`
+	Count   int       `json:"count"`
+}
