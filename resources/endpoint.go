@@ -3,7 +3,9 @@ package resources
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -59,6 +61,8 @@ func ParseEndpoint(text string) (Endpoint, error) {
 		err = errors.New("it begins with ssh:// or unix://")
 	case u.Scheme == "ssh" && e.Host == "":
 		err = errors.New("the host is missing")
+	case u.Scheme == "ssh" && !isHost(e.Host):
+		err = errors.New("the host is neither a name nor an address")
 	case u.Scheme == "unix" && (e.Host != "" || e.User != ""):
 		err = errors.New("a unix socket has three slashes: unix:///path")
 	case !strings.HasPrefix(e.Socket, "/") || len(e.Socket) < 2:
@@ -69,6 +73,16 @@ func ParseEndpoint(text string) (Endpoint, error) {
 	}
 	return e, nil
 }
+
+func isHost(host string) bool {
+	if strings.Contains(host, ":") {
+		addr, err := netip.ParseAddr(host)
+		return err == nil && addr.Zone() == ""
+	}
+	return hostPattern.MatchString(host)
+}
+
+var hostPattern = regexp.MustCompile(`^[A-Za-z0-9_]([-A-Za-z0-9_.]*[A-Za-z0-9_])?$`)
 
 // String gives the text that ParseEndpoint reads.
 func (e Endpoint) String() string {
