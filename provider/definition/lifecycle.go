@@ -1,0 +1,258 @@
+package definition
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/skerry-io/skerry/resources"
+)
+
+// The calls of a front-end. Trees are those of the whole resource; config is
+// what the provider's Configure returned, or nil where that is not known yet.
+
+// Validate returns every problem with what the user wrote.
+func (d *Definition) Validate(config any) resources.Problems {
+	spec, unknown, err := d.decode(config)
+	if err != nil {
+		return problemOf(err)
+	}
+	problems := hidden(d.ops.check(spec), unknown)
+	if _, err := d.deadline(config, 0, ""); err != nil {
+		problems = append(problems, problemOf(err)...)
+	}
+	return problems
+}
+
+// Plan is what a create or an update will do.
+type Plan struct {
+	// Planned is the tree of the resource, with Unknown for what is computed
+	// later.
+	Planned any
+	// Replace names the attributes of the resource for which it is replaced.
+	Replace []string
+}
+
+// Plan plans a create, where prior is nil, or an update.
+func (d *Definition) Plan(ctx context.Context, config, prior, written any) (Plan, resources.Problems) {
+	planned, ok := d.Type.plan(prior, written).(map[string]any)
+	if !ok {
+		return Plan{}, resources.Problems{{Reason: "the resource is not an object"}}
+	}
+	old, _ := prior.(map[string]any)
+	p := &planning{typ: d.Type, prior: old, planned: planned}
+	var err error
+	if p.plannedSpec, p.unknown, err = d.decode(planned); err != nil {
+		return Plan{}, problemOf(err)
+	}
+	if old != nil {
+		if p.priorSpec, _, err = d.decode(prior); err != nil {
+			return Plan{}, problemOf(err)
+		}
+	}
+	problems := hidden(d.ops.plan(ctx, config, p), p.unknown)
+	if old == nil {
+		return Plan{Planned: planned}, problems
+	}
+	changes := d.Type.changes(old, planned)
+	for _, a := range d.Type.Attributes {
+		if a.Volatile && len(changes) > 0 {
+			planned[a.Name] = Unknown{}
+		}
+	}
+	result := Plan{Planned: planned, Replace: p.replace}
+	for _, c := range changes {
+		if c.replace || d.ops.update == nil && !c.attribute.Computed {
+			result.Replace = append(result.Replace, c.attribute.Name)
+		}
+	}
+	slices.Sort(result.Replace)
+	result.Replace = slices.Compact(result.Replace)
+	return result, problems
+}
+
+// Create makes what was planned, and returns the state. With an error the state
+// is nil, unless the resource was made in part.
+func (d *Definition) Create(ctx context.Context, config, planned, written any) (any, error) {
+	spec, _, err := d.decode(withWriteOnly(d.Type, planned, written))
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel, err := d.withDeadline(ctx, planned, d.timeouts.Create, "create")
+	if err != nil {
+		return nil, err
+	}
+	defer cancel()
+	err = d.ops.create(ctx, config, spec)
+	var partial *Partial
+	if err != nil && !errors.As(err, &partial) {
+		return nil, err
+	}
+	return d.Type.fill(planned, d.encode(spec)), err
+}
+
+// Read returns the state as it is now, or nil where the resource is gone.
+func (d *Definition) Read(ctx context.Context, config, state any) (any, []string, error) {
+	spec, _, err := d.decode(state)
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel, err := d.withDeadline(ctx, state, d.timeouts.Read, "read")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer cancel()
+	reading, err := d.ops.read(ctx, config, spec)
+	if err != nil || reading.Gone {
+		return nil, reading.Warnings, err
+	}
+	return d.Type.refresh(state, d.encode(spec)), reading.Warnings, nil
+}
+
+// Update changes the resource as planned, and returns the state.
+func (d *Definition) Update(ctx context.Context, config, prior, planned, written any) (any, error) {
+	old, _, err := d.decode(prior)
+	if err != nil {
+		return nil, err
+	}
+	spec, _, err := d.decode(withWriteOnly(d.Type, planned, written))
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel, err := d.withDeadline(ctx, planned, d.timeouts.Update, "update")
+	if err != nil {
+		return nil, err
+	}
+	defer cancel()
+	if d.ops.update != nil {
+		if err := d.ops.update(ctx, config, old, spec); err != nil {
+			return nil, err
+		}
+	}
+	return d.Type.fill(planned, d.encode(spec)), nil
+}
+
+// Delete removes the resource.
+func (d *Definition) Delete(ctx context.Context, config, state any) ([]string, error) {
+	spec, _, err := d.decode(state)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel, err := d.withDeadline(ctx, state, d.timeouts.Delete, "delete")
+	if err != nil {
+		return nil, err
+	}
+	defer cancel()
+	return d.ops.delete(ctx, config, spec)
+}
+
+// Import returns the state of what the ID names.
+func (d *Definition) Import(ctx context.Context, config any, id string) (any, error) {
+	if d.ops.importer == nil {
+		return nil, fmt.Errorf("import %s: it can't be imported", d.Name)
+	}
+	ctx, cancel, err := d.withDeadline(ctx, nil, d.timeouts.Read, "read")
+	if err != nil {
+		return nil, err
+	}
+	defer cancel()
+	spec, err := d.ops.importer(ctx, config, id)
+	if err != nil {
+		return nil, err
+	}
+	return d.encode(spec), nil
+}
+
+func (d *Definition) decode(tree any) (spec any, unknown []string, err error) {
+	v := reflect.New(d.Type.goType)
+	err = d.Type.decode(tree, v.Elem(), "", &unknown)
+	return v.Interface(), unknown, err
+}
+
+func (d *Definition) encode(spec any) any { return d.Type.encode(reflect.ValueOf(spec)) }
+
+// withDeadline bounds a call by the user's timeout, else by the resource's.
+func (d *Definition) withDeadline(ctx context.Context, tree any, unless time.Duration, call string) (context.Context, context.CancelFunc, error) {
+	deadline, err := d.deadline(tree, unless, call)
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, deadline, fmt.Errorf("%s of %s took longer than %s (timeouts.%s)", call, d.Name, deadline, call))
+	return ctx, cancel, nil
+}
+
+func (d *Definition) deadline(tree any, unless time.Duration, call string) (time.Duration, error) {
+	object, _ := tree.(map[string]any)
+	block := d.Type.Attribute("timeouts")
+	written := reflect.New(block.Type.goType)
+	if err := block.Type.decode(object["timeouts"], written.Elem(), "timeouts", nil); err != nil {
+		return 0, err
+	}
+	t := written.Interface().(*timeouts)
+	own := map[string]resources.Duration{"create": t.Create, "read": t.Read, "update": t.Update, "delete": t.Delete}[call]
+	switch {
+	case own > 0:
+		return time.Duration(own), nil
+	case unless > 0:
+		return unless, nil
+	default:
+		return DefaultTimeout, nil
+	}
+}
+
+// problemOf gives a value that does not fit as a problem with its attribute.
+func problemOf(err error) resources.Problems {
+	var value *valueError
+	if errors.As(err, &value) {
+		return resources.Problems{{Path: value.path, Reason: value.err.Error()}}
+	}
+	return resources.Problems{{Reason: err.Error()}}
+}
+
+// withWriteOnly gives the planned tree with the write-only values that the user
+// wrote: plan and state never hold them.
+func withWriteOnly(t *Type, planned, written any) any {
+	switch t.Kind {
+	case Object:
+		p, isObject := planned.(map[string]any)
+		w, wasObject := written.(map[string]any)
+		if !isObject || !wasObject {
+			return planned
+		}
+		whole := make(map[string]any, len(p))
+		for _, a := range t.Attributes {
+			whole[a.Name] = withWriteOnly(a.Type, p[a.Name], w[a.Name])
+			if a.WriteOnly {
+				whole[a.Name] = w[a.Name]
+			}
+		}
+		return whole
+	case List:
+		p, isList := planned.([]any)
+		w, wasList := written.([]any)
+		if !isList || !wasList || len(p) != len(w) {
+			return planned
+		}
+		whole := make([]any, len(p))
+		for i := range p {
+			whole[i] = withWriteOnly(t.Elem, p[i], w[i])
+		}
+		return whole
+	case Map:
+		p, isMap := planned.(map[string]any)
+		w, wasMap := written.(map[string]any)
+		if !isMap || !wasMap {
+			return planned
+		}
+		whole := make(map[string]any, len(p))
+		for key := range p {
+			whole[key] = withWriteOnly(t.Elem, p[key], w[key])
+		}
+		return whole
+	default:
+		return planned
+	}
+}

@@ -1,0 +1,57 @@
+package definition
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Planning is a create or an update before it is shown. A resource's Plan may
+// refuse it, and may say what else will change.
+type Planning[S any] struct {
+	// Prior is nil for a create.
+	Prior *S
+	// Planned has zero for what is not known yet.
+	Planned *S
+	*planning
+}
+
+type planning struct {
+	typ                    *Type
+	priorSpec, plannedSpec any
+	prior, planned         map[string]any
+	unknown                []string
+	replace                []string
+}
+
+// Known is true where the value at path, as in "image.source", is known. Paths
+// within lists and maps have the form of problems' paths.
+func (p *planning) Known(path string) bool {
+	for _, u := range p.unknown {
+		if under(path, u) || under(u, path) {
+			return false
+		}
+	}
+	return true
+}
+
+// MayChange plans a computed attribute of the resource as unknown.
+func (p *planning) MayChange(names ...string) {
+	for _, name := range names {
+		p.set(name, Unknown{})
+	}
+}
+
+// Set plans a computed attribute of the resource as a text that is known.
+func (p *planning) Set(name, value string) { p.set(name, value) }
+
+func (p *planning) set(name string, value any) {
+	a := p.typ.Attribute(name)
+	if a == nil || !a.Computed || strings.Contains(name, ".") {
+		panic(fmt.Sprintf("plan %q: only a computed attribute of the resource itself can be planned", name))
+	}
+	p.planned[name] = value
+}
+
+// Replace asks for a new resource in place of this one, because of the
+// attribute.
+func (p *planning) Replace(name string) { p.replace = append(p.replace, name) }

@@ -1,0 +1,284 @@
+package definition
+
+import (
+	"encoding"
+	"fmt"
+	"maps"
+	"math/big"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// Kind says which shape a value has.
+type Kind int
+
+// The kinds of a Type.
+const (
+	Bool   Kind = iota
+	Int         // a whole number of 64 bits
+	Float       // a number
+	String      // a text, or a quantity that is written as one
+	List        // values in an order
+	Set         // scalars without an order
+	Map         // values by name
+	Object      // attributes
+)
+
+// Type is the shape of a value, as reflected from a Go type.
+type Type struct {
+	Kind Kind
+	// Elem is the type of each element of a List, Set or Map.
+	Elem *Type
+	// Attributes of an Object, in the order of its fields.
+	Attributes []*Attribute
+
+	goType   reflect.Type
+	quantity bool // a String that the Go type reads and writes by itself
+}
+
+// Attribute is one attribute of an object.
+type Attribute struct {
+	// Name in HCL, JSON, logs and errors.
+	Name string
+	// Doc is the doc comment of the Go field.
+	Doc  string
+	Type *Type
+	// Optional attributes may be left out; Computed ones are filled in when
+	// they were. Neither means required.
+	Optional, Computed bool
+	// Replace makes a change of the attribute replace the resource.
+	Replace bool
+	// Sensitive hides the value wherever people look.
+	Sensitive bool
+	// WriteOnly values reach Create and Update, and are never kept.
+	WriteOnly bool
+	// Version names the attribute whose change sends a write-only value again.
+	Version string
+	// Volatile computed values may change with any update.
+	Volatile bool
+	// Default is the value of an attribute that was left out, or nil.
+	Default any
+	// Block marks the one attribute that HCL writes as a block: timeouts.
+	Block bool
+
+	index []int // of the Go field
+}
+
+// Required is true where the user has to write the attribute.
+func (a *Attribute) Required() bool { return !a.Optional && !a.Computed }
+
+// Attribute returns the attribute of that name, or nil.
+func (t *Type) Attribute(name string) *Attribute {
+	i := slices.IndexFunc(t.Attributes, func(a *Attribute) bool { return a.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return t.Attributes[i]
+}
+
+var (
+	marshalerType   = reflect.TypeFor[encoding.TextMarshaler]()
+	unmarshalerType = reflect.TypeFor[encoding.TextUnmarshaler]()
+)
+
+// typeOf reflects a Go type. A type that can't be served is an error that
+// names the field.
+func typeOf(goType reflect.Type, docs map[string]string) (*Type, error) {
+	if goType.Kind() == reflect.Pointer {
+		goType = goType.Elem()
+	}
+	t := &Type{goType: goType}
+	if goType.Implements(marshalerType) && reflect.PointerTo(goType).Implements(unmarshalerType) {
+		t.Kind, t.quantity = String, true
+		return t, nil
+	}
+	switch goType.Kind() {
+	case reflect.Bool:
+		t.Kind = Bool
+	case reflect.Int, reflect.Int64, reflect.Int32, reflect.Uint16:
+		t.Kind = Int
+	case reflect.Float64:
+		t.Kind = Float
+	case reflect.String:
+		t.Kind = String
+	case reflect.Slice:
+		t.Kind = List
+	case reflect.Map:
+		t.Kind = Map
+		if goType.Key().Kind() != reflect.String {
+			return nil, fmt.Errorf("%s: the keys of a map are strings", goType)
+		}
+	case reflect.Struct:
+		t.Kind = Object
+		return t, t.addAttributes(goType, nil, docs)
+	default:
+		return nil, fmt.Errorf("%s: a value of this kind can't be an attribute", goType)
+	}
+	if t.Kind == List || t.Kind == Map {
+		elem, err := typeOf(goType.Elem(), docs)
+		if err != nil {
+			return nil, err
+		}
+		t.Elem = elem
+	}
+	return t, nil
+}
+
+func (t *Type) addAttributes(goType reflect.Type, index []int, docs map[string]string) error {
+	for i := range goType.NumField() {
+		field := goType.Field(i)
+		at := append(slices.Clone(index), i)
+		if field.Anonymous && field.Tag.Get("json") == "" {
+			if err := t.addAttributes(field.Type, at, docs); err != nil {
+				return err
+			}
+			continue
+		}
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		if name == "" || name == "-" {
+			continue
+		}
+		attribute, err := newAttribute(name, field, docs)
+		if err != nil {
+			return fmt.Errorf("%s.%s: %w", goType, field.Name, err)
+		}
+		if t.Attribute(name) != nil {
+			return fmt.Errorf("%s.%s: the name %q is taken", goType, field.Name, name)
+		}
+		attribute.index = at
+		attribute.Doc = docs[goType.Name()+"."+field.Name]
+		t.Attributes = append(t.Attributes, attribute)
+	}
+	return nil
+}
+
+func newAttribute(name string, field reflect.StructField, docs map[string]string) (*Attribute, error) {
+	typ, err := typeOf(field.Type, docs)
+	if err != nil {
+		return nil, err
+	}
+	a := &Attribute{Name: name, Type: typ}
+	tag := field.Tag.Get("iac")
+	if tag == "" {
+		return a, nil
+	}
+	for word := range strings.SplitSeq(tag, ",") {
+		if err := a.apply(word); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+// apply carries out one word of the iac tag.
+func (a *Attribute) apply(word string) error {
+	key, value, _ := strings.Cut(word, "=")
+	switch key {
+	case "optional":
+		a.Optional = true
+	case "computed":
+		a.Computed = true
+	case "replace":
+		a.Replace = true
+	case "sensitive":
+		a.Sensitive = true
+	case "writeonly":
+		a.WriteOnly, a.Sensitive = true, true
+	case "version":
+		a.Version = value
+	case "volatile":
+		a.Computed, a.Volatile = true, true
+	case "set":
+		if a.Type.Kind != List {
+			return fmt.Errorf("a %s can't be a set", a.Type.goType)
+		}
+		a.Type.Kind = Set
+	case "default":
+		v, err := a.Type.parse(value)
+		if err != nil {
+			return fmt.Errorf("default: %w", err)
+		}
+		a.Optional, a.Computed, a.Default = true, true, v
+	default:
+		return fmt.Errorf("the iac tag has an unknown word %q", word)
+	}
+	return nil
+}
+
+// parse reads a scalar from the text of a tag.
+func (t *Type) parse(text string) (any, error) {
+	switch t.Kind {
+	case Bool:
+		if text != "true" && text != "false" {
+			return nil, fmt.Errorf("%q is neither true nor false", text)
+		}
+		return text == "true", nil
+	case Int, Float:
+		f, ok := new(big.Float).SetString(text)
+		if !ok {
+			return nil, fmt.Errorf("%q is not a number", text)
+		}
+		return f, nil
+	case String:
+		return text, t.decode(text, reflect.New(t.goType).Elem(), "", nil)
+	case List, Set, Map, Object:
+	}
+	return nil, fmt.Errorf("a %s has no default", t.goType)
+}
+
+// check refuses what the plugins can't keep true; see the package comment.
+func (t *Type) check(path string, listed bool) error {
+	switch t.Kind {
+	case Object:
+		for _, a := range t.Attributes {
+			if err := a.check(t, join(path, a.Name), listed); err != nil {
+				return err
+			}
+		}
+	case List, Map:
+		if t.Elem.Kind == Object {
+			return t.Elem.check(path+"[]", true)
+		}
+		if holdsObject(t.Elem) {
+			return fmt.Errorf("%s: objects stand in a list or map directly, not in a list of lists", path)
+		}
+	case Set:
+		if t.Elem.Kind > String {
+			return fmt.Errorf("%s: a set holds scalars, because what is in an object of a set can't be followed from plan to state", path)
+		}
+	case Bool, Int, Float, String:
+	}
+	return nil
+}
+
+func (a *Attribute) check(of *Type, path string, listed bool) error {
+	switch {
+	case listed && a.Computed && a.Default == nil:
+		return fmt.Errorf("%s: a computed value in a list that the user writes has no place to be filled in", path)
+	case a.Sensitive && a.Type.Kind == Set:
+		return fmt.Errorf("%s: a set can't be sensitive, because its elements are shown to name them", path)
+	case a.WriteOnly && a.Computed:
+		return fmt.Errorf("%s: a write-only value is never computed", path)
+	case a.WriteOnly && a.Version == "":
+		return fmt.Errorf("%s: a write-only value names the attribute that is its version", path)
+	case a.Version != "" && (of.Attribute(a.Version) == nil || of.Attribute(a.Version).WriteOnly):
+		return fmt.Errorf("%s: its version %q is no attribute beside it", path, a.Version)
+	case a.Volatile && a.Optional:
+		return fmt.Errorf("%s: a volatile value is the plugin's alone, so it can't be optional", path)
+	}
+	return a.Type.check(path, listed)
+}
+
+func holdsObject(t *Type) bool {
+	return t != nil && (t.Kind == Object || holdsObject(t.Elem))
+}
+
+func join(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
