@@ -34,8 +34,8 @@ func attribute(a *definition.Attribute) schema.Attribute {
 	switch a.Type.Kind {
 	case definition.Bool:
 		return schema.BoolAttribute{Required: required, Optional: optional, Computed: computed, Sensitive: sensitive, WriteOnly: writeOnly, MarkdownDescription: doc}
-	case definition.Int:
-		return schema.Int64Attribute{Required: required, Optional: optional, Computed: computed, Sensitive: sensitive, WriteOnly: writeOnly, MarkdownDescription: doc}
+	case definition.Int: // Int64Attribute would refuse a fraction with words that blame the plugin
+		return schema.NumberAttribute{Required: required, Optional: optional, Computed: computed, Sensitive: sensitive, WriteOnly: writeOnly, MarkdownDescription: doc}
 	case definition.Float:
 		return schema.Float64Attribute{Required: required, Optional: optional, Computed: computed, Sensitive: sensitive, WriteOnly: writeOnly, MarkdownDescription: doc}
 	case definition.Set:
@@ -63,7 +63,7 @@ func elementType(t *definition.Type) attr.Type {
 	case definition.Bool:
 		return types.BoolType
 	case definition.Int:
-		return types.Int64Type
+		return types.NumberType
 	case definition.Float:
 		return types.Float64Type
 	case definition.List:
@@ -89,7 +89,7 @@ func providerAttribute(a *definition.Attribute) providerschema.Attribute {
 	case definition.Bool:
 		return providerschema.BoolAttribute{Required: required, Optional: optional, Sensitive: sensitive, MarkdownDescription: doc}
 	case definition.Int:
-		return providerschema.Int64Attribute{Required: required, Optional: optional, Sensitive: sensitive, MarkdownDescription: doc}
+		return providerschema.NumberAttribute{Required: required, Optional: optional, Sensitive: sensitive, MarkdownDescription: doc}
 	case definition.Float:
 		return providerschema.Float64Attribute{Required: required, Optional: optional, Sensitive: sensitive, MarkdownDescription: doc}
 	case definition.Set:
