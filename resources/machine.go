@@ -91,3 +91,26 @@ type Event struct {
 	Message string    `json:"message"`
 	Count   int       `json:"count"`
 }
+
+// NodeStatus is a node as the leader sees it.
+type NodeStatus struct {
+	NodeInfo
+	// Ready is true while the node's agent is heard.
+	Ready bool `json:"ready"`
+	// Replicas that are placed on the node.
+	Replicas int `json:"replicas"`
+	// Reserved is promised to those replicas.
+	Reserved Capacity `json:"reserved"`
+}
+
+// ServiceRecord is a service as the control plane stores it.
+type ServiceRecord struct {
+	Service Service `json:"service"`
+	// Revision of the template, from 1 on.
+	Revision int `json:"revision"`
+	// ImageDigest is what the revision's image came to (`sha256:HEX`), or empty
+	// where only the node knows the image.
+	ImageDigest string `json:"image_digest,omitempty"`
+	// Deleting is true from the removal until the last container is gone.
+	Deleting bool `json:"deleting,omitempty"`
+}

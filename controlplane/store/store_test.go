@@ -1,0 +1,58 @@
+package store_test
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"testing"
+
+	"github.com/skerry-io/skerry/controlplane/store"
+	"github.com/skerry-io/skerry/controlplane/store/storetest"
+	"github.com/skerry-io/skerry/resources"
+)
+
+func TestMemory(t *testing.T) {
+	storetest.Run(t, func(*testing.T) store.Store { return &store.Memory{} })
+}
+
+func TestEtcd(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) store.Store { return open(t, t.TempDir()) })
+}
+
+// A server that starts again has what it had.
+func TestEtcdKeepsItsData(t *testing.T) {
+	dir := t.TempDir()
+	first := open(t, dir)
+	state, err := first.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	record := resources.ServiceRecord{Service: resources.Service{Name: "web"}, Revision: 7}
+	if err := first.Commit(t.Context(), state, []store.Change{store.PutService(record)}); err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+	again, err := open(t, dir).Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again.Services["web"].Revision != 7 {
+		t.Errorf("services after a restart: %v", again.Services)
+	}
+}
+
+func open(t *testing.T, dir string) *store.Etcd {
+	t.Helper()
+	// Not t.TempDir: the path of a unix socket is short.
+	run, err := os.MkdirTemp("", "skerry")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(run) }) //nolint:errcheck // a directory in the temporary directory
+	s, err := store.OpenEtcd(context.Background(), dir, run, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}

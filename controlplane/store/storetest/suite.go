@@ -1,0 +1,109 @@
+// Package storetest is the conformance suite of package store: what every Store
+// has to do, whatever it is made of.
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/skerry-io/skerry/controlplane/store"
+	"github.com/skerry-io/skerry/resources"
+)
+
+// Run runs the suite; open gives a new, empty store.
+func Run(t *testing.T, open func(t *testing.T) store.Store) {
+	t.Run("what was committed is loaded", func(t *testing.T) { committed(t, open(t)) })
+	t.Run("a stale snapshot is refused", func(t *testing.T) { stale(t, open(t)) })
+	t.Run("deleting what is absent succeeds", func(t *testing.T) { absent(t, open(t)) })
+	t.Run("more changes than a batch holds", func(t *testing.T) { many(t, open(t)) })
+	t.Run("a watcher is told of each change", func(t *testing.T) { watch(t, open(t)) })
+}
+
+func service(name string, revision int) resources.ServiceRecord {
+	return resources.ServiceRecord{Service: resources.Service{Name: name}, Revision: revision}
+}
+
+func load(t *testing.T, s store.Store) *store.State {
+	t.Helper()
+	state, err := s.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state
+}
+
+func commit(t *testing.T, s store.Store, changes ...store.Change) {
+	t.Helper()
+	if err := s.Commit(t.Context(), load(t, s), changes); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func committed(t *testing.T, s store.Store) {
+	node := resources.NodeInfo{ID: "n1", Name: "one", Labels: map[string]string{"a": "b"}}
+	replica := resources.Replica{ID: "web-0-x", Service: "web", Node: "n1", Wanted: true}
+	changes := []store.Change{store.PutNode(node), store.PutService(service("web", 1)), store.PutReplica(replica)}
+	before := load(t, s)
+	commit(t, s, changes...)
+	ignore := cmpopts.IgnoreUnexported(store.State{})
+	if diff := cmp.Diff(before.With(changes...), load(t, s), ignore); diff != "" {
+		t.Errorf("the store differs from the state with the same changes (-state +store):\n%s", diff)
+	}
+	commit(t, s, store.DeleteNode("n1"), store.DeleteService("web"), store.DeleteReplica("web-0-x"))
+	if diff := cmp.Diff(before, load(t, s), ignore); diff != "" {
+		t.Errorf("after the deletion (-want +got):\n%s", diff)
+	}
+}
+
+func stale(t *testing.T, s store.Store) {
+	empty := load(t, s)
+	commit(t, s, store.PutService(service("web", 1)))
+	if err := s.Commit(t.Context(), empty, []store.Change{store.PutService(service("web", 2))}); !errors.Is(err, store.ErrStale) {
+		t.Errorf("creating what was created meanwhile: %v, want ErrStale", err)
+	}
+	if err := s.Commit(t.Context(), empty, []store.Change{store.DeleteService("web"), store.PutService(service("api", 1))}); !errors.Is(err, store.ErrStale) {
+		t.Errorf("deleting what was created meanwhile: %v, want ErrStale", err)
+	}
+	if err := s.Commit(t.Context(), empty, []store.Change{store.PutService(service("other", 1))}); err != nil {
+		t.Errorf("a change of another key: %v", err)
+	}
+	state := load(t, s)
+	if len(state.Services) != 2 || state.Services["web"].Revision != 1 {
+		t.Errorf("a refused commit has left its mark: %v", state.Services)
+	}
+}
+
+func absent(t *testing.T, s store.Store) {
+	commit(t, s, store.DeleteService("nothing"), store.DeleteNode("nothing"))
+}
+
+func many(t *testing.T, s store.Store) {
+	var changes []store.Change
+	for i := range 3*store.BatchSize + 1 {
+		changes = append(changes, store.PutService(service(fmt.Sprintf("s%d", i), 1)))
+	}
+	commit(t, s, changes...)
+	if got := len(load(t, s).Services); got != len(changes) {
+		t.Errorf("%d of %d changes are there", got, len(changes))
+	}
+}
+
+func watch(t *testing.T, s store.Store) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	changed := s.Watch(ctx)
+	<-changed
+	for revision := 1; revision < 4; revision++ {
+		commit(t, s, store.PutService(service("web", revision)))
+		select {
+		case <-changed:
+		case <-t.Context().Done():
+			t.Fatal("the watcher was not told")
+		}
+	}
+}
