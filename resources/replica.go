@@ -27,6 +27,8 @@ type Replica struct {
 	Created     time.Time `json:"created"`
 	// Waiting says why the replica has no node yet.
 	Waiting string `json:"waiting,omitempty"`
+	// MayWait is true where a node that is silent now could take the replica.
+	MayWait bool `json:"may_wait,omitempty"`
 }
 
 // ReplicaState is the lifecycle of a replica as its node sees it. It moves
@@ -58,6 +60,8 @@ type ReplicaStatus struct {
 	ExitCode *int `json:"exit_code,omitempty"`
 	// LogTail is the last lines of the last run that failed.
 	LogTail []string `json:"log_tail,omitempty"`
+	// Failures counts the failed runs and attempts since it last ran well.
+	Failures int `json:"failures,omitempty"`
 	// Restarts counts how often the container was started again.
 	Restarts int `json:"restarts,omitempty"`
 	// Address of the container on its node, where it has one.
