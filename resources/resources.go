@@ -19,9 +19,9 @@ import (
 // A Problem is one thing that is wrong with what a user wrote.
 type Problem struct {
 	// Path names the attribute, as in `ports[0].target`.
-	Path string
+	Path string `json:"path"`
 	// Reason says what is wrong, and what to write instead.
-	Reason string
+	Reason string `json:"reason"`
 }
 
 func (p Problem) String() string { return p.Path + ": " + p.Reason }

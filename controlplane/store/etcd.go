@@ -90,6 +90,7 @@ func (e *Etcd) Load(ctx context.Context) (*State, error) {
 		return nil, fmt.Errorf("read the store: %w", err)
 	}
 	state := newState()
+	state.Revision = response.Header.Revision
 	for _, kv := range response.Kvs {
 		if err := state.add(strings.TrimPrefix(string(kv.Key), prefix), kv.Value, kv.ModRevision); err != nil {
 			return nil, err

@@ -21,6 +21,7 @@ func (m *Memory) Load(context.Context) (*State, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	state := newState()
+	state.Revision = m.clock
 	for key, value := range m.values {
 		if err := state.add(key, value, m.versions[key]); err != nil {
 			return nil, err

@@ -43,6 +43,8 @@ var ErrStale = errors.New("the state has changed meanwhile")
 
 // State is a snapshot. Its values are shared: read them, and never write them.
 type State struct {
+	// Revision grows with every change of the store.
+	Revision int64
 	Nodes    map[resources.NodeID]resources.NodeInfo
 	Services map[string]resources.ServiceRecord
 	Replicas map[resources.ReplicaID]resources.Replica
@@ -95,7 +97,8 @@ func newState() *State {
 // With returns the state as it is after the changes; s stays as it was.
 func (s *State) With(changes ...Change) *State {
 	next := &State{
-		Nodes: maps.Clone(s.Nodes), Services: maps.Clone(s.Services),
+		Revision: s.Revision,
+		Nodes:    maps.Clone(s.Nodes), Services: maps.Clone(s.Services),
 		Replicas: maps.Clone(s.Replicas), versions: s.versions,
 	}
 	for _, c := range changes {

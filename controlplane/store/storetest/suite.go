@@ -50,7 +50,7 @@ func committed(t *testing.T, s store.Store) {
 	changes := []store.Change{store.PutNode(node), store.PutService(service("web", 1)), store.PutReplica(replica)}
 	before := load(t, s)
 	commit(t, s, changes...)
-	ignore := cmpopts.IgnoreUnexported(store.State{})
+	ignore := cmp.Options{cmpopts.IgnoreUnexported(store.State{}), cmpopts.IgnoreFields(store.State{}, "Revision")}
 	if diff := cmp.Diff(before.With(changes...), load(t, s), ignore); diff != "" {
 		t.Errorf("the store differs from the state with the same changes (-state +store):\n%s", diff)
 	}

@@ -1,0 +1,218 @@
+// Package api is the form of skerry's HTTP API, for those who serve it and
+// those who call it: JSON bodies, errors that carry the attributes they are
+// about, and watches.
+//
+// Every answer has the header Skerry-API with the API's version. An error is a
+// status code and an Error. 404 means that the thing is definitely not there.
+//
+// A watch is a GET with ?watch=1. Its answer is a stream of JSON values, one a
+// line: the present value first, then each new one, whole; and null, as the
+// last one, once the thing is gone. An empty line now and then shows that the
+// connection lives.
+package api
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/skerry-io/skerry/resources"
+)
+
+// Version of the API, and the header that carries it.
+const (
+	Version = "1"
+	Header  = "Skerry-API"
+)
+
+// maxBody bounds what a request or an answer may hold, in bytes: far more than
+// any object that etcd would take (1.5 MiB).
+const maxBody = 16 << 20
+
+// Error is an error as it crosses the wire.
+type Error struct {
+	Status   int                `json:"-"`
+	Message  string             `json:"error"`
+	Problems resources.Problems `json:"problems,omitempty"`
+}
+
+func (e *Error) Error() string {
+	if len(e.Problems) > 0 {
+		return e.Problems.Err().Error()
+	}
+	return e.Message
+}
+
+// Errorf makes an error with a status code.
+func Errorf(status int, format string, args ...any) *Error {
+	return &Error{Status: status, Message: fmt.Sprintf(format, args...)}
+}
+
+// Invalid makes the error of a value with problems.
+func Invalid(problems resources.Problems) *Error {
+	return &Error{Status: http.StatusUnprocessableEntity, Message: "the value is not valid", Problems: problems}
+}
+
+// IsNotFound is true where err says that the thing is definitely not there.
+func IsNotFound(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Status == http.StatusNotFound
+}
+
+// Handler serves a call: its value becomes the body, 204 where it is nil, and
+// its error the status.
+type Handler func(r *http.Request) (any, error)
+
+func (h Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	value, err := h(r)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	if value == nil {
+		w.Header().Set(Header, Version)
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	writeJSON(w, http.StatusOK, value)
+}
+
+func writeError(w http.ResponseWriter, err error) {
+	var e *Error
+	if !errors.As(err, &e) {
+		e = &Error{Status: http.StatusInternalServerError, Message: err.Error()}
+	}
+	writeJSON(w, e.Status, e)
+}
+
+func writeJSON(w http.ResponseWriter, status int, value any) {
+	body, err := json.Marshal(value)
+	if err != nil {
+		status, body = http.StatusInternalServerError, []byte(`{"error":"the answer can't be written as JSON"}`)
+	}
+	w.Header().Set(Header, Version)
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	w.Write(append(body, '\n')) //nolint:errcheck // the caller has gone
+}
+
+// Body reads the JSON body of a request.
+func Body[T any](r *http.Request) (T, error) {
+	var value T
+	decoder := json.NewDecoder(io.LimitReader(r.Body, maxBody))
+	if err := decoder.Decode(&value); err != nil {
+		return value, Errorf(http.StatusBadRequest, "read the request: %v", err)
+	}
+	return value, nil
+}
+
+// Wanted is true where the request asks for a watch.
+func Wanted(r *http.Request) bool { return r.URL.Query().Has("watch") }
+
+// pulse is how often a watch shows that it lives.
+const pulse = 15 * time.Second
+
+// Watch serves a watch. next returns the present value, nil once the thing is
+// gone, and a channel that is closed when there may be a new one.
+func Watch(w http.ResponseWriter, r *http.Request, next func() (value any, changed <-chan struct{})) {
+	w.Header().Set(Header, Version)
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	controller := http.NewResponseController(w)
+	alive := time.NewTicker(pulse)
+	defer alive.Stop()
+	var last []byte
+	for {
+		value, changed := next()
+		line, err := json.Marshal(value)
+		if err != nil {
+			return
+		}
+		if !bytes.Equal(line, last) {
+			last = line
+			if _, err := w.Write(append(line, '\n')); err != nil || controller.Flush() != nil {
+				return
+			}
+		}
+		if value == nil {
+			return
+		}
+		select {
+		case <-r.Context().Done():
+			return
+		case <-changed:
+		case <-alive.C:
+			if _, err := io.WriteString(w, "\n"); err != nil || controller.Flush() != nil {
+				return
+			}
+		}
+	}
+}
+
+// ErrGone ends a watch of something that is gone.
+var ErrGone = errors.New("it is gone")
+
+// ReadWatch calls see with each value of a watch, until see returns false or an
+// error. It returns ErrGone where the thing is gone, and io.ErrUnexpectedEOF
+// where the stream broke off.
+func ReadWatch[T any](ctx context.Context, body io.Reader, see func(T) (more bool, err error)) error {
+	lines := bufio.NewScanner(body)
+	lines.Buffer(nil, maxBody)
+	for lines.Scan() {
+		line := bytes.TrimSpace(lines.Bytes())
+		if len(line) == 0 {
+			continue
+		}
+		if string(line) == "null" {
+			return ErrGone
+		}
+		var value T
+		if err := json.Unmarshal(line, &value); err != nil {
+			return fmt.Errorf("read a watch: %w", err)
+		}
+		if more, err := see(value); err != nil || !more {
+			return err
+		}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("read a watch: %w", err)
+	}
+	return io.ErrUnexpectedEOF
+}
+
+// ReadAnswer reads the answer of a call into value, which may be nil, or
+// returns its Error.
+func ReadAnswer(response *http.Response, value any) error {
+	if response.StatusCode >= http.StatusBadRequest {
+		return readError(response)
+	}
+	if value == nil || response.StatusCode == http.StatusNoContent {
+		return nil
+	}
+	if err := json.NewDecoder(io.LimitReader(response.Body, maxBody)).Decode(value); err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	return nil
+}
+
+func readError(response *http.Response) error {
+	e := &Error{}
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxBody))
+	if err != nil || json.Unmarshal(text, e) != nil || e.Message == "" {
+		e.Message = fmt.Sprintf("%s: %s", response.Status, bytes.TrimSpace(text))
+	}
+	e.Status = response.StatusCode
+	if e.Status == http.StatusNotFound && response.Header.Get(Header) == "" {
+		// Not from skerry's API: a proxy, or a call that this version lacks.
+		e.Status = http.StatusNotImplemented
+	}
+	return e
+}

@@ -1,0 +1,57 @@
+package client
+
+import (
+	"context"
+	"math"
+	"net/http"
+	"net/url"
+
+	"github.com/skerry-io/skerry/resources"
+)
+
+// Agent is the API of one node's agent.
+type Agent struct{ *connection }
+
+// Agent returns the API of the node at the endpoint.
+func (d *Dialer) Agent(endpoint resources.Endpoint) *Agent {
+	return &Agent{d.connection([]resources.Endpoint{endpoint})}
+}
+
+// Node tells what the machine is and has.
+func (a *Agent) Node(ctx context.Context) (resources.NodeInfo, error) {
+	var node resources.NodeInfo
+	err := a.call(ctx, http.MethodGet, "/v1/node", nil, &node)
+	return node, wrap(err, "ask the agent at %s", nodeOf(a.endpoints))
+}
+
+// Await returns when the agent answers, or with the last failure when ctx ends.
+func (a *Agent) Await(ctx context.Context) (resources.NodeInfo, error) {
+	var node resources.NodeInfo
+	err := a.callWith(ctx, math.MaxInt32, http.MethodGet, "/v1/node", nil, &node)
+	return node, wrap(err, "wait for the agent at %s", nodeOf(a.endpoints))
+}
+
+// PutSettings changes what may change while the node runs.
+func (a *Agent) PutSettings(ctx context.Context, settings resources.NodeSettings) (resources.NodeInfo, error) {
+	var node resources.NodeInfo
+	err := a.call(ctx, http.MethodPut, "/v1/node/settings", settings, &node)
+	return node, wrap(err, "change the settings of the node")
+}
+
+// Grow grows the node's file systems to their disks.
+func (a *Agent) Grow(ctx context.Context) error {
+	return wrap(a.call(ctx, http.MethodPost, "/v1/node/grow", nil, nil), "grow the node's file systems")
+}
+
+// StartServer makes the node run the control plane of the cluster, and returns
+// when that answers. It is an error where the node serves another cluster.
+func (a *Agent) StartServer(ctx context.Context, cluster resources.ClusterConfig) error {
+	return wrap(a.call(ctx, http.MethodPut, "/v1/server", cluster, nil), "start the control plane")
+}
+
+// StopServer ends the control plane of the cluster on this node, with all that
+// it runs there, and removes its data. A node that serves no cluster, or
+// another one, is left as it is.
+func (a *Agent) StopServer(ctx context.Context, id resources.ClusterID) error {
+	return wrap(a.call(ctx, http.MethodDelete, "/v1/server?cluster="+url.QueryEscape(string(id)), nil, nil), "stop the control plane")
+}

@@ -1,0 +1,139 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/skerry-io/skerry/controlplane/api"
+	"github.com/skerry-io/skerry/resources"
+)
+
+// Server is the API of a cluster. Errors for which IsUnreachable is true mean
+// that no server answered; those for which api.IsNotFound is true, that the
+// thing is definitely not there.
+type Server struct{ *connection }
+
+// Server returns the API of the cluster whose servers have these endpoints.
+func (d *Dialer) Server(endpoints ...resources.Endpoint) *Server {
+	return &Server{d.connection(endpoints)}
+}
+
+// Cluster tells what the server serves.
+func (s *Server) Cluster(ctx context.Context) (resources.ClusterConfig, error) {
+	var cluster resources.ClusterConfig
+	err := s.call(ctx, http.MethodGet, "/v1/cluster", nil, &cluster)
+	return cluster, wrap(err, "ask the control plane at %s", nodeOf(s.endpoints))
+}
+
+// Nodes lists the nodes of the cluster.
+func (s *Server) Nodes(ctx context.Context) ([]resources.NodeStatus, error) {
+	var nodes []resources.NodeStatus
+	err := s.call(ctx, http.MethodGet, "/v1/nodes", nil, &nodes)
+	return nodes, wrap(err, "list the nodes")
+}
+
+// Services lists the services of the cluster.
+func (s *Server) Services(ctx context.Context) ([]resources.ServiceStatus, error) {
+	var services []resources.ServiceStatus
+	err := s.call(ctx, http.MethodGet, "/v1/services", nil, &services)
+	return services, wrap(err, "list the services")
+}
+
+// Events lists what happened, the oldest first.
+func (s *Server) Events(ctx context.Context) ([]resources.Event, error) {
+	var events []resources.Event
+	err := s.call(ctx, http.MethodGet, "/v1/events", nil, &events)
+	return events, wrap(err, "list the events")
+}
+
+// PutService makes the service what is wanted, or creates it.
+func (s *Server) PutService(ctx context.Context, service resources.Service) (resources.ServiceStatus, error) {
+	var status resources.ServiceStatus
+	err := s.call(ctx, http.MethodPut, servicePath(service.Name), service, &status)
+	return status, wrap(err, "put service %s", service.Name)
+}
+
+// Service tells where a service stands.
+func (s *Server) Service(ctx context.Context, name string) (resources.ServiceStatus, error) {
+	var status resources.ServiceStatus
+	err := s.call(ctx, http.MethodGet, servicePath(name), nil, &status)
+	return status, wrap(err, "read service %s", name)
+}
+
+// WatchService calls see with each status of the service until see returns
+// false. It returns api.ErrGone once the service is gone.
+func (s *Server) WatchService(ctx context.Context, name string, see func(resources.ServiceStatus) (more bool, err error)) error {
+	return watch(ctx, s.connection, servicePath(name), see)
+}
+
+// DeleteService removes a service, and returns when nothing of it is left.
+func (s *Server) DeleteService(ctx context.Context, name string) error {
+	if err := s.call(ctx, http.MethodDelete, servicePath(name), nil, nil); err != nil {
+		return wrap(err, "delete service %s", name)
+	}
+	err := s.WatchService(ctx, name, func(resources.ServiceStatus) (bool, error) { return true, nil })
+	if errors.Is(err, api.ErrGone) || api.IsNotFound(err) {
+		return nil
+	}
+	return wrap(err, "wait until the replicas of service %s have stopped", name)
+}
+
+// HasImage tells whether the cluster's registry holds the image.
+func (s *Server) HasImage(ctx context.Context, name, digest string) (bool, error) {
+	err := s.call(ctx, http.MethodGet, imagePath(name, digest), nil, nil)
+	if api.IsNotFound(err) {
+		return false, nil
+	}
+	return err == nil, wrap(err, "look for image %s", name)
+}
+
+// DeleteImage removes an image from the cluster's registry.
+func (s *Server) DeleteImage(ctx context.Context, name, digest string) error {
+	return wrap(s.call(ctx, http.MethodDelete, imagePath(name, digest), nil, nil), "delete image %s", name)
+}
+
+// Registry carries the calls of a registry client to the cluster's registry,
+// whatever their host.
+func (s *Server) Registry() http.RoundTripper { return s.transport }
+
+// PutNode registers the node of an agent.
+func (s *Server) PutNode(ctx context.Context, node resources.NodeInfo) error {
+	return wrap(s.call(ctx, http.MethodPut, nodePath(node.ID), node, nil), "register node %s", node.Name)
+}
+
+// DeleteNode removes a node from the cluster.
+func (s *Server) DeleteNode(ctx context.Context, id resources.NodeID) error {
+	return wrap(s.call(ctx, http.MethodDelete, nodePath(id), nil, nil), "remove node %s", id)
+}
+
+// PutStatus reports what the agent of a node sees. It is the heartbeat as well,
+// and is not sent twice: the next one follows.
+func (s *Server) PutStatus(ctx context.Context, id resources.NodeID, statuses []resources.ReplicaStatus) error {
+	return wrap(s.callWith(ctx, 0, http.MethodPut, nodePath(id)+"/status", statuses, nil), "report the status")
+}
+
+// WatchAssignments calls see with what the node has to run, each time whole.
+func (s *Server) WatchAssignments(ctx context.Context, id resources.NodeID, see func([]resources.Replica)) error {
+	return watch(ctx, s.connection, nodePath(id)+"/replicas", func(all []resources.Replica) (bool, error) {
+		see(all)
+		return true, nil
+	})
+}
+
+func servicePath(name string) string { return "/v1/services/" + url.PathEscape(name) }
+
+func nodePath(id resources.NodeID) string { return "/v1/nodes/" + url.PathEscape(string(id)) }
+
+func imagePath(name, digest string) string {
+	return "/v1/images/" + name + "?digest=" + url.QueryEscape(digest)
+}
+
+func wrap(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf(format+": %w", append(args, err)...)
+}

@@ -1,0 +1,256 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/skerry-io/skerry/controlplane/api"
+	"github.com/skerry-io/skerry/controlplane/store"
+	"github.com/skerry-io/skerry/resources"
+)
+
+// Handler serves the API, and the registry under /v2/.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /v1/cluster", api.Handler(func(*http.Request) (any, error) { return s.Cluster, nil }))
+	mux.Handle("GET /v1/nodes", api.Handler(s.listNodes))
+	mux.Handle("PUT /v1/nodes/{id}", api.Handler(s.putNode))
+	mux.Handle("DELETE /v1/nodes/{id}", api.Handler(s.deleteNode))
+	mux.HandleFunc("GET /v1/nodes/{id}/replicas", s.getAssignments)
+	mux.Handle("PUT /v1/nodes/{id}/status", api.Handler(s.putStatus))
+	mux.Handle("GET /v1/services", api.Handler(s.listServices))
+	mux.HandleFunc("GET /v1/services/{name}", s.getService)
+	mux.Handle("PUT /v1/services/{name}", api.Handler(s.putService))
+	mux.Handle("DELETE /v1/services/{name}", api.Handler(s.deleteService))
+	mux.Handle("GET /v1/events", api.Handler(func(*http.Request) (any, error) { return s.events.list(), nil }))
+	mux.Handle("GET /v1/images/{name...}", api.Handler(s.getImage))
+	mux.Handle("DELETE /v1/images/{name...}", api.Handler(s.deleteImage))
+	mux.Handle("/v2/", s.Images)
+	return mux
+}
+
+// update commits what change makes of the present state, again where the state
+// has changed meanwhile.
+func (s *Server) update(ctx context.Context, change func(*store.State) ([]store.Change, error)) error {
+	for {
+		state, err := s.Store.Load(ctx)
+		if err != nil {
+			return err
+		}
+		changes, err := change(state)
+		if err != nil || len(changes) == 0 {
+			return err
+		}
+		if err := s.Store.Commit(ctx, state, changes); !errors.Is(err, store.ErrStale) {
+			return err
+		}
+	}
+}
+
+// look returns a view that shows whatever was written before.
+func (s *Server) look(ctx context.Context) (*view, error) {
+	state, err := s.Store.Load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.reports.view(state, time.Now()), nil
+}
+
+// watch answers with one value of the view, or with each.
+func (s *Server) watch(w http.ResponseWriter, r *http.Request, find func(*view) any) {
+	if api.Wanted(r) {
+		v, err := s.look(r.Context())
+		if err == nil {
+			s.board.put(v)
+			api.Watch(w, r, func() (any, <-chan struct{}) {
+				v, changed := s.board.get()
+				return find(v), changed
+			})
+			return
+		}
+	}
+	api.Handler(func(r *http.Request) (any, error) {
+		v, err := s.look(r.Context())
+		if err != nil {
+			return nil, err
+		}
+		value := find(v)
+		if value == nil {
+			return nil, api.Errorf(http.StatusNotFound, "%s is not there", r.URL.Path)
+		}
+		return value, nil
+	}).ServeHTTP(w, r)
+}
+
+func (s *Server) listNodes(r *http.Request) (any, error) {
+	v, err := s.look(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	all := []resources.NodeStatus{}
+	for _, n := range v.nodes(v.state) {
+		all = append(all, resources.NodeStatus{NodeInfo: n.NodeInfo, Ready: n.Ready, Replicas: len(n.Replicas), Reserved: n.Reserved()})
+	}
+	return all, nil
+}
+
+func (s *Server) putNode(r *http.Request) (any, error) {
+	node, err := api.Body[resources.NodeInfo](r)
+	if err != nil {
+		return nil, err
+	}
+	if string(node.ID) != r.PathValue("id") || node.ID == "" {
+		return nil, api.Errorf(http.StatusBadRequest, "the node says that it is %q", node.ID)
+	}
+	return nil, s.update(r.Context(), func(state *store.State) ([]store.Change, error) {
+		old, found := state.Nodes[node.ID]
+		if found && reflect.DeepEqual(old, node) {
+			return nil, nil
+		}
+		if !found {
+			s.events.add("node/"+node.Name, "Joined", "the node joined the cluster", time.Now())
+		}
+		return []store.Change{store.PutNode(node)}, nil
+	})
+}
+
+func (s *Server) deleteNode(r *http.Request) (any, error) {
+	id := resources.NodeID(r.PathValue("id"))
+	err := s.update(r.Context(), func(*store.State) ([]store.Change, error) { return []store.Change{store.DeleteNode(id)}, nil })
+	if err == nil {
+		s.reports.forget(id)
+	}
+	return nil, err
+}
+
+func (s *Server) getAssignments(w http.ResponseWriter, r *http.Request) {
+	id := resources.NodeID(r.PathValue("id"))
+	s.watch(w, r, func(v *view) any {
+		// An agent that is not registered yet has nothing to do, and nothing
+		// to clean up either.
+		if _, found := v.state.Nodes[id]; !found {
+			return nil
+		}
+		return append([]resources.Replica{}, v.state.ReplicasOn(id)...)
+	})
+}
+
+func (s *Server) putStatus(r *http.Request) (any, error) {
+	statuses, err := api.Body[[]resources.ReplicaStatus](r)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	for _, status := range s.reports.put(resources.NodeID(r.PathValue("id")), statuses, now) {
+		if status.Reason != "" {
+			s.events.add("replica/"+string(status.ID), string(status.Reason), status.Message, now)
+		}
+	}
+	return nil, nil
+}
+
+func (s *Server) listServices(r *http.Request) (any, error) {
+	v, err := s.look(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	all := []resources.ServiceStatus{}
+	for _, name := range slices.Sorted(maps.Keys(v.state.Services)) {
+		all = append(all, v.status(v.state.Services[name]))
+	}
+	return all, nil
+}
+
+func (s *Server) getService(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("name")
+	s.watch(w, r, func(v *view) any {
+		service, found := v.state.Services[name]
+		if !found {
+			return nil
+		}
+		return v.status(service)
+	})
+}
+
+func (s *Server) putService(r *http.Request) (any, error) {
+	service, err := api.Body[resources.Service](r)
+	if err != nil {
+		return nil, err
+	}
+	service.SetDefaults()
+	problems := service.Validate()
+	if service.Name != r.PathValue("name") {
+		problems.Addf("name", "is %q, and the call names %q", service.Name, r.PathValue("name"))
+	}
+	if len(problems) > 0 {
+		return nil, api.Invalid(problems)
+	}
+	var written resources.ServiceRecord
+	err = s.update(r.Context(), func(state *store.State) ([]store.Change, error) {
+		old, found := state.Services[service.Name]
+		if found && !old.Deleting && reflect.DeepEqual(old.Service, service) {
+			written = old
+			return nil, nil
+		}
+		written, err = s.revise(r.Context(), old, service)
+		return []store.Change{store.PutService(written)}, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.look(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	return v.status(written), nil
+}
+
+// revise gives the record of the service as it is wanted now. A changed
+// template is a new revision, whose image is resolved once.
+func (s *Server) revise(ctx context.Context, old resources.ServiceRecord, service resources.Service) (resources.ServiceRecord, error) {
+	next := resources.ServiceRecord{Service: service, Revision: old.Revision, ImageDigest: old.ImageDigest}
+	if old.Revision > 0 && reflect.DeepEqual(old.Service.Template, service.Template) {
+		return next, nil
+	}
+	digest, err := s.resolve(ctx, service.Template)
+	if err != nil {
+		return next, err
+	}
+	next.Revision, next.ImageDigest = old.Revision+1, digest
+	s.events.add("service/"+service.Name, "Revised", strings.TrimSpace("a new revision runs "+service.Image+" "+digest), time.Now())
+	return next, nil
+}
+
+func (s *Server) deleteService(r *http.Request) (any, error) {
+	name := r.PathValue("name")
+	return nil, s.update(r.Context(), func(state *store.State) ([]store.Change, error) {
+		service, found := state.Services[name]
+		if !found || service.Deleting {
+			return nil, nil
+		}
+		service.Deleting = true
+		return []store.Change{store.PutService(service)}, nil
+	})
+}
+
+func (s *Server) getImage(r *http.Request) (any, error) {
+	name, digest := r.PathValue("name"), r.URL.Query().Get("digest")
+	found, err := s.Images.Has(r.Context(), name, digest)
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		return nil, api.Errorf(http.StatusNotFound, "the cluster's registry has no %s", resources.ImageReference(name, digest))
+	}
+	return map[string]string{"name": name, "digest": digest}, nil
+}
+
+func (s *Server) deleteImage(r *http.Request) (any, error) {
+	return nil, s.Images.Delete(r.Context(), r.PathValue("name"), r.URL.Query().Get("digest"))
+}

@@ -1,0 +1,143 @@
+package server
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/skerry-io/skerry/controlplane/rollout"
+	"github.com/skerry-io/skerry/controlplane/schedule"
+	"github.com/skerry-io/skerry/controlplane/store"
+	"github.com/skerry-io/skerry/resources"
+)
+
+// view is what the leader sees at one moment. It is never changed.
+type view struct {
+	state *store.State
+	seen  rollout.Seen
+	ready map[resources.NodeID]bool
+}
+
+func (v *view) status(service resources.ServiceRecord) resources.ServiceStatus {
+	return rollout.Status(service, v.state.ReplicasOf(service.Service.Name), v.seen, v.state.Nodes)
+}
+
+// nodes gives the scheduler its nodes, with the replicas of the state.
+func (v *view) nodes(state *store.State) []schedule.Node {
+	var all []schedule.Node
+	for _, id := range slices.Sorted(maps.Keys(state.Nodes)) {
+		all = append(all, schedule.Node{NodeInfo: state.Nodes[id], Ready: v.ready[id], Replicas: state.ReplicasOn(id)})
+	}
+	return all
+}
+
+// board shows the latest view to every reader.
+type board struct {
+	mu      sync.Mutex // guards both
+	latest  *view
+	changed chan struct{} // closed when there is a newer view
+}
+
+func newBoard() *board {
+	empty := (&store.State{}).With()
+	return &board{latest: &view{state: empty}, changed: make(chan struct{})}
+}
+
+// put shows a view, unless it is older than what stands there.
+func (b *board) put(v *view) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if v.state.Revision < b.latest.state.Revision {
+		return
+	}
+	b.latest = v
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+func (b *board) get() (*view, <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.latest, b.changed
+}
+
+// reports is what agents said last. It lives in memory: an agent repeats
+// itself with each heartbeat.
+type reports struct {
+	news chan struct{} // holds a value when something has changed
+
+	mu    sync.Mutex // guards both below
+	heard map[resources.NodeID]time.Time
+	seen  map[resources.NodeID][]resources.ReplicaStatus
+}
+
+func newReports() *reports {
+	return &reports{
+		news:  make(chan struct{}, 1),
+		heard: map[resources.NodeID]time.Time{}, seen: map[resources.NodeID][]resources.ReplicaStatus{},
+	}
+}
+
+// put takes a node's report, and returns what is new in it.
+func (r *reports) put(node resources.NodeID, statuses []resources.ReplicaStatus, now time.Time) []resources.ReplicaStatus {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before := map[resources.ReplicaID]resources.ReplicaStatus{}
+	for _, s := range r.seen[node] {
+		before[s.ID] = s
+	}
+	known := now.Sub(r.heard[node]) < NodeTimeout && len(before) == len(statuses)
+	var fresh []resources.ReplicaStatus
+	for _, s := range statuses {
+		if !reflect.DeepEqual(before[s.ID], s) {
+			fresh = append(fresh, s)
+		}
+	}
+	r.heard[node], r.seen[node] = now, statuses
+	if !known || len(fresh) > 0 {
+		select {
+		case r.news <- struct{}{}:
+		default:
+		}
+	}
+	return fresh
+}
+
+func (r *reports) forget(node resources.NodeID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.heard, node)
+	delete(r.seen, node)
+}
+
+func (r *reports) view(state *store.State, now time.Time) *view {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v := &view{state: state, seen: rollout.Seen{}, ready: map[resources.NodeID]bool{}}
+	for node, statuses := range r.seen {
+		v.ready[node] = now.Sub(r.heard[node]) < NodeTimeout
+		for _, s := range statuses {
+			// A replica is reported by the node that it is placed on.
+			if state.Replicas[s.ID].Node == node {
+				v.seen[s.ID] = s
+			}
+		}
+	}
+	return v
+}
+
+// nextSilence is how long it takes until a node that is heard now would count
+// as lost.
+func (r *reports) nextSilence(now time.Time) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	next := NodeTimeout
+	for _, heard := range r.heard {
+		if left := NodeTimeout - now.Sub(heard); left > 0 {
+			next = min(next, left)
+		}
+	}
+	return next
+}

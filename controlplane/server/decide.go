@@ -1,0 +1,102 @@
+package server
+
+import (
+	"crypto/rand"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/skerry-io/skerry/controlplane/rollout"
+	"github.com/skerry-io/skerry/controlplane/schedule"
+	"github.com/skerry-io/skerry/controlplane/store"
+	"github.com/skerry-io/skerry/resources"
+)
+
+// decide turns what the planners say of a view into changes of the store.
+func decide(v *view, now time.Time) []store.Change {
+	var changes []store.Change
+	state := v.state
+	change := func(c ...store.Change) {
+		changes = append(changes, c...)
+		state = state.With(c...)
+	}
+	// Nothing is left of a replica whose node was removed.
+	for _, r := range sortedReplicas(state) {
+		if _, found := state.Nodes[r.Node]; r.Node != "" && !found {
+			change(store.DeleteReplica(r.ID))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(state.Services)) {
+		service := state.Services[name]
+		for _, action := range rollout.Plan(service, state.ReplicasOf(name), v.seen) {
+			switch action.Do {
+			case rollout.Create:
+				change(store.PutReplica(newReplica(service, action.Slot, now)))
+			case rollout.Stop:
+				r := state.Replicas[action.Replica]
+				r.Wanted = false
+				change(store.PutReplica(r))
+			case rollout.Forget:
+				change(store.DeleteReplica(action.Replica))
+			case rollout.Finish:
+				change(store.DeleteService(name))
+			}
+		}
+	}
+	for _, r := range sortedReplicas(state) {
+		if r.Node != "" || !r.Wanted {
+			continue
+		}
+		placed := place(v, state, r)
+		if placed.Node != r.Node || placed.Waiting != r.Waiting || placed.MayWait != r.MayWait {
+			change(store.PutReplica(placed))
+		}
+	}
+	return lastOfEachKey(changes)
+}
+
+func place(v *view, state *store.State, r resources.Replica) resources.Replica {
+	node, refusal := schedule.Place(v.nodes(state), r.Template)
+	r.Node, r.Waiting, r.MayWait = node, "", false
+	if refusal != nil {
+		r.Waiting, r.MayWait = refusal.String(), refusal.Temporary()
+	}
+	return r
+}
+
+func newReplica(service resources.ServiceRecord, slot int, now time.Time) resources.Replica {
+	name := service.Service.Name
+	suffix := strings.ToLower(rand.Text()[:6])
+	return resources.Replica{
+		ID:      resources.ReplicaID(fmt.Sprintf("%s-%d-%s", name, slot, suffix)),
+		Service: name, Slot: slot, Revision: service.Revision, Wanted: true,
+		ImageDigest: service.ImageDigest, Template: service.Service.Template, Created: now.UTC(),
+	}
+}
+
+// lastOfEachKey drops changes that a later one overrules: the store takes one
+// change of a key in a batch.
+func lastOfEachKey(changes []store.Change) []store.Change {
+	last := map[string]int{}
+	for i, c := range changes {
+		last[c.Key()] = i
+	}
+	var kept []store.Change
+	for i, c := range changes {
+		if last[c.Key()] == i {
+			kept = append(kept, c)
+		}
+	}
+	return kept
+}
+
+func sortedReplicas(state *store.State) []resources.Replica {
+	ids := slices.Sorted(maps.Keys(state.Replicas))
+	all := make([]resources.Replica, len(ids))
+	for i, id := range ids {
+		all[i] = state.Replicas[id]
+	}
+	return all
+}

@@ -1,0 +1,74 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/skerry-io/skerry/controlplane/api"
+	"github.com/skerry-io/skerry/resources"
+)
+
+// resolve gives the digest that a template's image has now, so that all
+// replicas of a revision run the same. It is empty where only the nodes can
+// know: images of their own, and registries that don't answer here.
+func (s *Server) resolve(ctx context.Context, t resources.Template) (string, error) {
+	problem := func(format string, args ...any) error {
+		var p resources.Problems
+		p.Addf("image", format, args...)
+		return api.Invalid(p)
+	}
+	repository, digest, pinned := strings.Cut(t.Image, "@")
+	if own, found := strings.CutPrefix(repository, resources.Registry+"/"); found {
+		if !pinned {
+			return "", problem("%q has no digest; use the reference of a skerry_image", t.Image)
+		}
+		has, err := s.Images.Has(ctx, own, digest)
+		if err == nil && !has {
+			err = problem("the cluster's registry has no %s; make it a skerry_image, and use its reference", t.Image)
+		}
+		return digest, err
+	}
+	if pinned {
+		return digest, nil
+	}
+	if t.PullPolicy == resources.PullNever || strings.HasPrefix(t.Image, "localhost/") {
+		return "", nil
+	}
+	digest, err := s.Resolve(ctx, t.Image)
+	switch refused := new(transport.Error); {
+	case err == nil:
+		return digest, nil
+	case errors.As(err, &refused) && refused.StatusCode == http.StatusNotFound:
+		return "", problem("%q is not in its registry; check the name and the tag", t.Image)
+	default:
+		s.Log.Warn("the image's registry does not tell its digest; each node pulls what it finds", "image", t.Image, "err", err)
+		s.events.add("image/"+t.Image, "NotResolved", err.Error(), time.Now())
+		return "", nil
+	}
+}
+
+// resolveTimeout bounds a look into a registry, retries included.
+const resolveTimeout = 20 * time.Second
+
+// ResolveRemote is the Resolver that asks the reference's registry.
+func ResolveRemote(ctx context.Context, reference string) (string, error) {
+	ref, err := name.ParseReference(reference)
+	if err != nil {
+		return "", fmt.Errorf("read the reference %q: %w", reference, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	defer cancel()
+	head, err := remote.Head(ref, remote.WithContext(ctx))
+	if err != nil {
+		return "", fmt.Errorf("resolve %s: %w", reference, err)
+	}
+	return head.Digest.String(), nil
+}
