@@ -1,0 +1,49 @@
+package podmanruntime
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/containers/podman/v4/pkg/bindings/images"
+
+	"github.com/skerry-io/skerry/resources"
+)
+
+// Pull makes the image present on the node, as the policy says (`missing`,
+// `always`, `never`; empty is missing). A digest (`sha256:HEX`) pins what is
+// pulled, and may be empty. The error is a *resources.Failure.
+func (r *Runtime) Pull(ctx context.Context, image, digest, policy string) error {
+	reference := imageReference(image, digest)
+	if policy != resources.PullAlways {
+		present, err := images.Exists(r.call(ctx), reference, nil)
+		if err != nil {
+			return fmt.Errorf("look for image %s: %w", reference, err)
+		}
+		if present {
+			return nil
+		}
+	}
+	if policy == resources.PullNever {
+		return &resources.Failure{Reason: resources.ReasonImagePull, Err: fmt.Errorf(
+			"image %s is not on the node, and pull_policy is %q; load it there, or set pull_policy to %q",
+			reference, resources.PullNever, resources.PullMissing)}
+	}
+	// The policy of the API has another default in each version of Podman.
+	options := new(images.PullOptions).WithQuiet(true).WithPolicy("always")
+	if _, err := images.Pull(r.call(ctx), reference, options); err != nil {
+		return &resources.Failure{Reason: resources.ReasonImagePull, Err: fmt.Errorf("pull image %s: %w", reference, err)}
+	}
+	return nil
+}
+
+// imageCommand gives the command (not the entrypoint) that the image runs.
+func (r *Runtime) imageCommand(ctx context.Context, reference string) ([]string, error) {
+	report, err := images.GetImage(r.call(ctx), reference, nil)
+	if err != nil {
+		return nil, fmt.Errorf("look up the command of image %s: %w", reference, err)
+	}
+	if report.ImageData == nil || report.Config == nil {
+		return nil, nil
+	}
+	return report.Config.Cmd, nil
+}

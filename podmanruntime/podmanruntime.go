@@ -1,0 +1,85 @@
+// Package podmanruntime runs the replicas of one node as Podman containers.
+//
+// A [Runtime] speaks to the node's Podman service over its unix socket, with
+// Podman's own Go bindings, and holds no state that Podman doesn't: after a
+// restart of the agent, List tells all there is to know. A container of skerry
+// carries the label io.skerry.replica and is named skerry-ID after its replica;
+// everything else on the machine is left alone.
+//
+// spec.go turns a replica into Podman's spec. It is pure, and tested as text.
+// failure.go reads the reason out of Podman's errors, which are sentences.
+// The rest is the lifecycle: every step may be repeated, a step whose work is
+// done already succeeds, and removing what is absent succeeds.
+//
+// An exit is told by the event stream (exits.go). It comes 100 to 300 ms after
+// the fact, since Podman writes the event when it cleans up; whoever needs it
+// faster watches the PID that Start returns, and then asks List. Nothing here
+// polls: Podman's service leaks memory under that (containers/podman 25473).
+//
+// It works with Podman 4.3 and 5.4, the versions of Debian 12 and 13.
+package podmanruntime
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/containers/podman/v4/pkg/bindings"
+	"github.com/containers/podman/v4/pkg/bindings/system"
+
+	"github.com/skerry-io/skerry/resources"
+)
+
+// Runtime runs containers through one Podman service. It may be used by many
+// goroutines at once.
+type Runtime struct {
+	// connection carries Podman's connection as a value.
+	connection context.Context //nolint:containedctx // the bindings take their connection from the context of each call
+
+	// mu guards running.
+	mu sync.Mutex
+	// running containers as the last List saw them. While a run lasts, nothing
+	// that List tells of it changes.
+	running map[run]resources.Container
+}
+
+// New connects to the Podman service at a URI like unix:///run/podman/podman.sock.
+// The ctx bounds the first exchange only. Each call connects again where the
+// connection was lost, so a Podman that was restarted needs no new Runtime.
+func New(ctx context.Context, socketURI string) (*Runtime, error) {
+	connection, err := bindings.NewConnection(ctx, socketURI)
+	if err != nil {
+		return nil, fmt.Errorf("connect to Podman at %s: %w; is podman.socket enabled?", socketURI, err)
+	}
+	return &Runtime{connection: connection}, nil
+}
+
+// Version of the Podman service, as in "5.4.2".
+func (r *Runtime) Version(ctx context.Context) (string, error) {
+	report, err := system.Version(r.call(ctx), nil)
+	if err != nil {
+		return "", fmt.Errorf("ask Podman for its version: %w", err)
+	}
+	if report.Server == nil {
+		return "", fmt.Errorf("ask Podman for its version: the answer has none")
+	}
+	return report.Server.Version, nil
+}
+
+// call is ctx with Podman's connection.
+func (r *Runtime) call(ctx context.Context) context.Context {
+	return callContext{Context: ctx, connection: r.connection}
+}
+
+// callContext ends with one context and has the values of two.
+type callContext struct {
+	context.Context
+	connection context.Context //nolint:containedctx // see Runtime.connection
+}
+
+func (c callContext) Value(key any) any {
+	if value := c.connection.Value(key); value != nil {
+		return value
+	}
+	return c.Context.Value(key)
+}
