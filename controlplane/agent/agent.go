@@ -1,0 +1,153 @@
+// Package agent makes one node look as the cluster decided.
+//
+// Its heart is a loop over the replicas of the node. Events only wake it:
+// another assignment, the end of a container, the end of a step, a moment that
+// was waited for. It then looks at what the runtime has, and takes for each
+// replica the one next step that leads where it should be (see step.go, which
+// is pure). Steps of different replicas run side by side; those of one never
+// do. The loop works from its last known assignments when no server answers.
+//
+// Around it: a session with the server, which brings assignments and takes
+// reports; the API of the node; and a proxy that leads the node's Podman to
+// the cluster's own registry.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/skerry-io/skerry/resources"
+)
+
+// Runtime runs the containers of a node. Errors whose cause is known are
+// *resources.Failure.
+type Runtime interface {
+	// List returns every container that skerry made for this node.
+	List(ctx context.Context) ([]resources.Container, error)
+	// Pull brings the image to the node as the policy says. digest
+	// (sha256:HEX) pins what a tag means; it may be empty.
+	Pull(ctx context.Context, image, digest, policy string) error
+	// Create makes the container of a replica, or returns the one it has.
+	Create(ctx context.Context, r resources.Replica) (id string, err error)
+	// Start starts a container, and returns its first process.
+	Start(ctx context.Context, id string) (pid int, err error)
+	// Stop sends the stop signal, and kills after the grace period.
+	Stop(ctx context.Context, id string) error
+	// Remove removes a container, running or not. An absent one is no error.
+	Remove(ctx context.Context, id string) error
+	// Logs returns the last lines of a container's output.
+	Logs(ctx context.Context, id string, lines int) ([]string, error)
+	// Exits sends the IDs of containers that ended, until ctx ends. It is the
+	// second source: the agent watches the processes itself.
+	Exits(ctx context.Context) (<-chan string, error)
+	// Version is the runtime's.
+	Version(ctx context.Context) (string, error)
+}
+
+// ControlPlane starts and stops the control plane of this machine.
+type ControlPlane interface {
+	// Start makes it run for the cluster, now and after a reboot, and returns
+	// when its socket answers.
+	Start(ctx context.Context, cluster resources.ClusterConfig) error
+	// Stop ends it and removes its data.
+	Stop(ctx context.Context) error
+}
+
+// Server is the part of the server's API that an agent calls.
+type Server interface {
+	PutNode(ctx context.Context, node resources.NodeInfo) error
+	PutStatus(ctx context.Context, id resources.NodeID, statuses []resources.ReplicaStatus) error
+	WatchAssignments(ctx context.Context, id resources.NodeID, see func([]resources.Replica)) error
+}
+
+// Config is what an Agent is made of.
+type Config struct {
+	Runtime      Runtime
+	Server       Server
+	ControlPlane ControlPlane
+	// ServerTransport leads to the server's socket, for the registry.
+	ServerTransport http.RoundTripper
+	// Data is the directory that outlives the VM.
+	Data string
+	// AuthorizedKeys is the file of the keys that may log in, or empty where
+	// the agent does not own one.
+	AuthorizedKeys string
+	Version        string
+	Log            *slog.Logger
+}
+
+// Agent is the agent of one node.
+type Agent struct {
+	Config
+	loop *loop
+
+	mu      sync.Mutex // guards all below
+	node    resources.NodeFile
+	cluster resources.ClusterConfig // zero where the node belongs to none
+	podman  string
+	joined  chan struct{} // closed and renewed when cluster or node changes
+}
+
+// New makes the agent of the node whose files are in c.Data.
+func New(c Config) (*Agent, error) {
+	a := &Agent{Config: c, joined: make(chan struct{})}
+	if err := readFile(a.path(nodeFile), &a.node); err != nil {
+		return nil, fmt.Errorf("read who this node is: %w", err)
+	}
+	if err := readFile(a.path(clusterFile), &a.cluster); err != nil && !errors.Is(err, errNoFile) {
+		return nil, fmt.Errorf("read which cluster this node belongs to: %w", err)
+	}
+	var known []resources.Replica
+	err := readFile(a.path(assignmentsFile), &known)
+	if err != nil && !errors.Is(err, errNoFile) {
+		c.Log.Warn("the last known assignments can't be read; the server is asked", "err", err)
+	}
+	a.loop = newLoop(c.Runtime, c.Log)
+	if err == nil {
+		a.loop.assign(known)
+	}
+	return a, nil
+}
+
+// Run runs the agent until ctx ends: the loop, the session with the server, the
+// API on api and the registry on registry. It closes both listeners.
+func (a *Agent) Run(ctx context.Context, apiSocket, registry net.Listener) error {
+	if err := a.writeAuthorizedKeys(); err != nil {
+		return err
+	}
+	version, err := a.Runtime.Version(ctx)
+	if err != nil {
+		return fmt.Errorf("ask Podman for its version: %w", err)
+	}
+	a.mu.Lock()
+	a.podman = version
+	a.mu.Unlock()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return a.loop.run(ctx) })
+	group.Go(func() error { a.session(ctx); return nil })
+	group.Go(func() error { return serve(ctx, apiSocket, a.handler()) })
+	group.Go(func() error { return serve(ctx, registry, a.registryProxy()) })
+	return group.Wait()
+}
+
+// serve serves until ctx ends. Its own watches end with ctx.
+func serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
+	server := &http.Server{
+		Handler: handler, ReadHeaderTimeout: 10 * time.Second,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	stop := context.AfterFunc(ctx, func() { server.Close() }) //nolint:errcheck // it ends
+	defer stop()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
+	}
+	return nil
+}

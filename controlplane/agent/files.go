@@ -1,0 +1,117 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/skerry-io/skerry/resources"
+)
+
+// The files of a node, in its data directory.
+const (
+	nodeFile        = "node.json"
+	clusterFile     = "cluster.json"
+	assignmentsFile = "agent/assignments.json"
+)
+
+var errNoFile = errors.New("there is no such file")
+
+func (a *Agent) path(name string) string { return filepath.Join(a.Data, name) }
+
+func readFile(path string, value any) error {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read %s: %w", path, errNoFile)
+	}
+	if err == nil {
+		err = json.Unmarshal(text, value)
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	return nil
+}
+
+// writeFile writes a file whole or not at all, for root only.
+func writeFile(path string, value any) error {
+	text, err := json.MarshalIndent(value, "", "  ")
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(path), 0o700)
+	}
+	if err == nil {
+		err = replaceFile(path, append(text, '\n'))
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+func replaceFile(path string, content []byte) error {
+	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name()) //nolint:errcheck // it has its name by now
+	_, err = file.Write(content)
+	if err == nil {
+		err = file.Sync()
+	}
+	if closed := file.Close(); err == nil {
+		err = closed
+	}
+	if err == nil {
+		err = os.Rename(file.Name(), path)
+	}
+	return err
+}
+
+// InitNode writes who a node is, where its directory does not say so already,
+// and returns what the directory says.
+func InitNode(data string, node resources.NodeFile) (resources.NodeFile, error) {
+	path := filepath.Join(data, nodeFile)
+	var there resources.NodeFile
+	err := readFile(path, &there)
+	if errors.Is(err, errNoFile) {
+		return node, writeFile(path, node)
+	}
+	return there, err
+}
+
+// PutNode writes who a node is.
+func PutNode(data string, node resources.NodeFile) error {
+	return writeFile(filepath.Join(data, nodeFile), node)
+}
+
+// Cluster returns the cluster whose control plane the node runs, or false.
+func Cluster(data string) (resources.ClusterConfig, bool, error) {
+	var cluster resources.ClusterConfig
+	err := readFile(filepath.Join(data, clusterFile), &cluster)
+	if errors.Is(err, errNoFile) {
+		return cluster, false, nil
+	}
+	return cluster, err == nil, err
+}
+
+func (a *Agent) writeAuthorizedKeys() error {
+	if a.AuthorizedKeys == "" {
+		return nil
+	}
+	a.mu.Lock()
+	keys := a.node.AuthorizedKeys
+	a.mu.Unlock()
+	text := "# skerry writes this file: change authorized_keys of the node instead.\n" + strings.Join(keys, "\n") + "\n"
+	err := os.MkdirAll(filepath.Dir(a.AuthorizedKeys), 0o700)
+	if err == nil {
+		err = replaceFile(a.AuthorizedKeys, []byte(text))
+	}
+	if err != nil {
+		return fmt.Errorf("write the authorized keys: %w", err)
+	}
+	return nil
+}

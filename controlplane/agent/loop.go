@@ -1,0 +1,414 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/skerry-io/skerry/resources"
+)
+
+// unit is a replica on its way.
+type unit struct {
+	replica resources.Replica
+	history history
+	status  resources.ReplicaStatus
+	busy    bool
+	// since is the count of steps when its last one ended: a listing that was
+	// begun before tells nothing of it.
+	since int
+	// orphan is true where the container is on the node and not assigned.
+	orphan bool
+}
+
+// loop is the loop over the replicas of a node. Everything but its channels and
+// the report belongs to the goroutine of run.
+type loop struct {
+	runtime Runtime
+	log     *slog.Logger
+
+	assigned chan []resources.Replica
+	results  chan result
+	listings chan listing
+	exits    chan string
+
+	units    map[resources.ReplicaID]*unit
+	known    bool // assignments have been told
+	steps    int
+	listed   listing
+	listing  bool
+	stale    bool
+	watched  map[int]func() // the end of each watch, by process
+	workers  sync.WaitGroup
+	reported sync.Mutex // guards all below but news
+	report   []resources.ReplicaStatus
+	count    int           // of units
+	turned   chan struct{} // closed and renewed with each turn
+	news     chan struct{} // holds a value when report has changed
+}
+
+// listing is what the runtime had, asked when so many steps were done.
+type listing struct {
+	steps      int
+	containers map[resources.ReplicaID]resources.Container
+	err        error
+}
+
+// result is the end of a step.
+type result struct {
+	id  resources.ReplicaID
+	do  verb
+	run func(u *unit, now time.Time) // what the step changes
+}
+
+// Bounds of the runtime's calls.
+const (
+	listTimeout  = 30 * time.Second
+	stepTimeout  = 2 * time.Minute
+	pullTimeout  = 15 * time.Minute
+	lookAgain    = 30 * time.Second
+	afterFailure = time.Second
+	logLines     = 20
+)
+
+func newLoop(runtime Runtime, log *slog.Logger) *loop {
+	return &loop{
+		runtime: runtime, log: log,
+		assigned: make(chan []resources.Replica, 1), results: make(chan result), listings: make(chan listing), exits: make(chan string),
+		units: map[resources.ReplicaID]*unit{}, watched: map[int]func(){}, news: make(chan struct{}, 1), turned: make(chan struct{}),
+	}
+}
+
+// assign tells what the node has to run, whole. The latest one counts.
+func (l *loop) assign(all []resources.Replica) {
+	for {
+		select {
+		case l.assigned <- all:
+			return
+		default:
+			select {
+			case <-l.assigned:
+			default:
+			}
+		}
+	}
+}
+
+// statuses returns the present report.
+func (l *loop) statuses() []resources.ReplicaStatus {
+	l.reported.Lock()
+	defer l.reported.Unlock()
+	return l.report
+}
+
+// left returns how many replicas there are or were not seen to be gone, and a
+// channel that is closed when that may have changed.
+func (l *loop) left() (int, <-chan struct{}) {
+	l.reported.Lock()
+	defer l.reported.Unlock()
+	return l.count, l.turned
+}
+
+func (l *loop) run(ctx context.Context) error {
+	died, err := l.runtime.Exits(ctx)
+	if err != nil {
+		return fmt.Errorf("watch Podman's events: %w", err)
+	}
+	defer l.workers.Wait()
+	defer l.endWatches()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	l.stale = true
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case all := <-l.assigned:
+			l.take(all)
+		case got := <-l.listings:
+			l.see(ctx, got)
+		case done := <-l.results:
+			l.finish(done)
+		case <-l.exits:
+			l.stale = true
+		case _, open := <-died:
+			if !open {
+				return nil
+			}
+			l.stale = true
+		case <-timer.C:
+			l.stale = true
+		}
+		timer.Reset(l.turn(ctx))
+	}
+}
+
+// take makes units of the assignments.
+func (l *loop) take(all []resources.Replica) {
+	l.known = true
+	assigned := map[resources.ReplicaID]bool{}
+	for _, r := range all {
+		assigned[r.ID] = true
+		u, found := l.units[r.ID]
+		if !found {
+			u = &unit{status: resources.ReplicaStatus{ID: r.ID, State: resources.ReplicaPending}}
+			l.units[r.ID] = u
+		}
+		u.replica, u.orphan = r, false
+	}
+	for id, u := range l.units {
+		if !assigned[id] {
+			u.replica.Wanted, u.orphan = false, true
+		}
+	}
+}
+
+// see takes a listing.
+func (l *loop) see(ctx context.Context, got listing) {
+	l.listing = false
+	if got.err != nil {
+		l.log.Error("Podman does not list its containers", "err", got.err)
+		return
+	}
+	l.listed = got
+	for id, c := range got.containers {
+		if _, found := l.units[id]; !found && l.known {
+			l.units[id] = &unit{replica: resources.Replica{ID: id}, orphan: true}
+		}
+		if c.Running && c.PID > 0 && l.watched[c.PID] == nil {
+			l.watch(ctx, c)
+		}
+	}
+}
+
+// watch wakes the loop when the container's process ends.
+func (l *loop) watch(ctx context.Context, c resources.Container) {
+	ctx, cancel := context.WithCancel(ctx)
+	l.watched[c.PID] = cancel
+	l.workers.Go(func() {
+		if awaitExit(ctx, c.PID) != nil {
+			return
+		}
+		select {
+		case l.exits <- c.ID:
+		case <-ctx.Done():
+		}
+	})
+}
+
+func (l *loop) endWatches() {
+	for _, end := range l.watched {
+		end()
+	}
+}
+
+// finish takes the end of a step.
+func (l *loop) finish(done result) {
+	l.steps++
+	l.stale = true
+	u, found := l.units[done.id]
+	if !found {
+		return
+	}
+	u.busy, u.since = false, l.steps
+	if done.run != nil {
+		done.run(u, time.Now())
+	}
+}
+
+// turn begins what can be begun, and returns how long nothing is to do.
+func (l *loop) turn(ctx context.Context) time.Duration {
+	if l.stale && !l.listing {
+		l.stale, l.listing = false, true
+		l.list(ctx, l.steps)
+	}
+	now := time.Now()
+	wake := now.Add(lookAgain)
+	if l.listed.containers == nil {
+		wake = now.Add(afterFailure)
+	}
+	alive := map[int]bool{}
+	for _, id := range slices.Sorted(maps.Keys(l.units)) {
+		u := l.units[id]
+		if u.busy || l.listed.containers == nil || l.listed.steps < u.since {
+			continue
+		}
+		var c *resources.Container
+		if got, found := l.listed.containers[id]; found {
+			c = &got
+			alive[got.PID] = true
+		}
+		if at := l.advance(ctx, u, c, now); !at.IsZero() && at.Before(wake) {
+			wake = at
+		}
+		if u.orphan && u.status.State == resources.ReplicaGone {
+			delete(l.units, id)
+		}
+	}
+	for pid, end := range l.watched {
+		if len(l.units) == 0 || !alive[pid] && !l.anyBusy() {
+			end()
+			delete(l.watched, pid)
+		}
+	}
+	l.publish()
+	return max(time.Until(wake), 0)
+}
+
+func (l *loop) anyBusy() bool {
+	for _, u := range l.units {
+		if u.busy {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *loop) list(ctx context.Context, steps int) {
+	l.workers.Go(func() {
+		ctx, cancel := context.WithTimeout(ctx, listTimeout)
+		defer cancel()
+		all, err := l.runtime.List(ctx)
+		got := listing{steps: steps, err: err, containers: map[resources.ReplicaID]resources.Container{}}
+		for _, c := range all {
+			got.containers[c.Replica] = c
+		}
+		select {
+		case l.listings <- got:
+		case <-ctx.Done():
+		}
+	})
+}
+
+// advance takes the next step of a replica, and returns when to look again.
+func (l *loop) advance(ctx context.Context, u *unit, c *resources.Container, now time.Time) time.Time {
+	do, at := next(u.replica, u.history, c, now)
+	l.describe(u, c, do, now)
+	if do == wait || do == gone {
+		return at
+	}
+	u.busy = true
+	r := u.replica
+	l.workers.Go(func() {
+		run, err := l.carryOut(ctx, r, c, do)
+		if err != nil && ctx.Err() == nil {
+			l.log.Warn("a step was not carried out", "replica", r.ID, "step", do.String(), "err", err)
+			run = func(u *unit, now time.Time) { u.fail(err, now) }
+		}
+		select {
+		case l.results <- result{r.ID, do, run}:
+		case <-ctx.Done():
+		}
+	})
+	return at
+}
+
+func (l *loop) describe(u *unit, c *resources.Container, do verb, now time.Time) {
+	s := &u.status
+	s.ID, s.State, s.Failures = u.replica.ID, observe(u.replica, u.history, c, do, now), u.history.failures
+	s.ContainerID, s.Address, s.StartedAt = "", "", time.Time{}
+	if c != nil {
+		s.ContainerID = c.ID
+	}
+	if c != nil && c.Running {
+		s.Address, s.StartedAt = c.Address, c.StartedAt.UTC()
+	}
+	if s.State == resources.ReplicaRunning {
+		s.Reason, s.Message, s.LogTail, s.ExitCode = "", "", nil, nil
+	}
+}
+
+// fail takes a step that was not carried out.
+func (u *unit) fail(err error, now time.Time) {
+	reason := resources.ReasonCreateFailed
+	if known := new(resources.Failure); errors.As(err, &known) {
+		reason = known.Reason
+	}
+	u.history = u.history.failed(now)
+	u.status.Reason, u.status.Message = reason, err.Error()
+	u.status.LogTail, u.status.ExitCode = nil, nil
+}
+
+// carryOut does one step, and returns what it changes.
+func (l *loop) carryOut(ctx context.Context, r resources.Replica, c *resources.Container, do verb) (func(*unit, time.Time), error) {
+	bound := stepTimeout
+	if do == pull {
+		bound = pullTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, bound+time.Duration(r.Template.StopGrace))
+	defer cancel()
+	switch do {
+	case pull:
+		err := l.runtime.Pull(ctx, r.Template.Image, r.ImageDigest, r.Template.PullPolicy)
+		return func(u *unit, _ time.Time) { u.history.pulled = true }, err
+	case create:
+		_, err := l.runtime.Create(ctx, r)
+		return nil, err
+	case start:
+		_, err := l.runtime.Start(ctx, c.ID)
+		again := !c.Created
+		return func(u *unit, _ time.Time) {
+			if again {
+				u.status.Restarts++
+			}
+		}, err
+	case judge:
+		return l.judge(ctx, r, *c), nil
+	case stop:
+		return nil, l.runtime.Stop(ctx, c.ID)
+	case remove:
+		return nil, l.runtime.Remove(ctx, c.ID)
+	case wait, gone:
+	}
+	return nil, nil
+}
+
+// judge looks at how a run ended, and keeps what a person needs to know.
+func (l *loop) judge(ctx context.Context, r resources.Replica, c resources.Container) func(*unit, time.Time) {
+	tail, err := l.runtime.Logs(ctx, c.ID, logLines)
+	if err != nil {
+		tail = []string{"(the log can't be read: " + err.Error() + ")"}
+	}
+	return func(u *unit, now time.Time) {
+		u.history = u.history.ended(r, c, now)
+		s := &u.status
+		s.ExitCode, s.LogTail = &c.ExitCode, tail
+		s.Reason, s.Message = resources.ReasonCrashed, fmt.Sprintf("the container ended after %s", c.FinishedAt.Sub(c.StartedAt).Round(time.Millisecond))
+		switch {
+		case c.OOMKilled:
+			s.Reason, s.Message = resources.ReasonOutOfMemory, fmt.Sprintf("the container wanted more than its %s of memory; raise resources.memory", r.Template.Resources.Memory)
+		case c.ExitCode == 0 && u.history.over:
+			s.Reason, s.LogTail = "", nil
+		}
+		l.log.Info("a container ended", "replica", r.ID, "exit_code", c.ExitCode, "failures", u.history.failures)
+	}
+}
+
+// publish renews the report where something has changed.
+func (l *loop) publish() {
+	report := []resources.ReplicaStatus{}
+	for _, id := range slices.Sorted(maps.Keys(l.units)) {
+		if u := l.units[id]; !u.orphan {
+			report = append(report, u.status)
+		}
+	}
+	l.reported.Lock()
+	defer l.reported.Unlock()
+	l.count = len(l.units)
+	close(l.turned)
+	l.turned = make(chan struct{})
+	if reflect.DeepEqual(l.report, report) {
+		return
+	}
+	l.report = report
+	select {
+	case l.news <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,121 @@
+package agent
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/skerry-io/skerry/resources"
+)
+
+// What a node keeps for its system, its agent and its control plane.
+const (
+	systemCPU    = resources.MilliCPU(100)
+	systemMemory = 256 * resources.MiB
+)
+
+// Info describes the node.
+func (a *Agent) Info() (resources.NodeInfo, error) {
+	a.mu.Lock()
+	node, cluster, podman := a.node, a.cluster, a.podman
+	a.mu.Unlock()
+	capacity, err := capacity(a.Data)
+	if err != nil {
+		return resources.NodeInfo{}, err
+	}
+	info := resources.NodeInfo{
+		ID: node.ID, Name: node.Name, Labels: node.Labels, AuthorizedKeys: node.AuthorizedKeys,
+		Version: a.Version, Podman: podman, Addresses: addresses(), Capacity: capacity,
+		Allocatable: resources.Capacity{
+			CPU:    max(capacity.CPU-systemCPU, 0),
+			Memory: max(capacity.Memory-systemMemory, 0), Disk: capacity.Disk,
+		},
+		Cluster: cluster.ID, Server: cluster.ID != "",
+	}
+	if info.Server {
+		info.Retained = []string{"the store of cluster " + cluster.Name}
+	}
+	return info, nil
+}
+
+func capacity(dir string) (resources.Capacity, error) {
+	memory, err := totalMemory()
+	if err != nil {
+		return resources.Capacity{}, err
+	}
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(dir, &disk); err != nil {
+		return resources.Capacity{}, fmt.Errorf("read the size of the file system of %s: %w", dir, err)
+	}
+	return resources.Capacity{
+		CPU: resources.MilliCPU(1000 * runtime.NumCPU()), Memory: memory,
+		Disk: resources.Bytes(disk.Blocks) * resources.Bytes(disk.Bsize),
+	}, nil
+}
+
+func totalMemory() (resources.Bytes, error) {
+	file, err := os.Open("/proc/meminfo")
+	if err != nil {
+		return 0, fmt.Errorf("read the size of the memory: %w", err)
+	}
+	defer file.Close() //nolint:errcheck // it was read
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
+		var kib int64
+		if _, err := fmt.Sscanf(lines.Text(), "MemTotal: %d kB", &kib); err == nil {
+			return resources.Bytes(kib) * resources.KiB, nil
+		}
+	}
+	return 0, fmt.Errorf("read the size of the memory: /proc/meminfo has no MemTotal")
+}
+
+// ownInterfaces begin the names of the interfaces that containers use.
+var ownInterfaces = []string{"podman", "veth", "skerry", "cni", "docker"}
+
+// addresses lists the IPv4 addresses by which others reach the machine, in the
+// order of its network cards.
+func addresses() []string {
+	all := []string{}
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return all
+	}
+	for _, card := range interfaces {
+		own := slices.ContainsFunc(ownInterfaces, func(prefix string) bool { return strings.HasPrefix(card.Name, prefix) })
+		if own || card.Flags&net.FlagLoopback != 0 || card.Flags&net.FlagUp == 0 {
+			continue
+		}
+		found, err := card.Addrs()
+		if err != nil {
+			continue
+		}
+		for _, address := range found {
+			if prefix, err := netip.ParsePrefix(address.String()); err == nil && prefix.Addr().Is4() && prefix.Addr().IsGlobalUnicast() {
+				all = append(all, prefix.Addr().String())
+			}
+		}
+	}
+	return all
+}
+
+// change is told when the node's identity or its cluster has changed.
+func (a *Agent) change() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.joined
+}
+
+// set changes the node or its cluster, under the lock, and tells the session.
+func (a *Agent) set(how func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	how()
+	close(a.joined)
+	a.joined = make(chan struct{})
+}

@@ -1,0 +1,108 @@
+package agent
+
+import (
+	"context"
+	"reflect"
+	"time"
+
+	"github.com/skerry-io/skerry/resources"
+)
+
+// Waits between attempts to reach a server.
+const (
+	firstWait = 200 * time.Millisecond
+	longWait  = 5 * time.Second
+)
+
+// heartbeat is how often an agent reports when nothing has changed. The server
+// counts three missing ones as a lost node.
+const heartbeat = 5 * time.Second
+
+// session keeps the node registered, its assignments fresh and its status
+// reported, for as long as it belongs to a cluster. It ends with ctx.
+func (a *Agent) session(ctx context.Context) {
+	wait := firstWait
+	for ctx.Err() == nil {
+		changed := a.change()
+		a.mu.Lock()
+		member := a.cluster.ID != ""
+		a.mu.Unlock()
+		if !member {
+			select {
+			case <-ctx.Done():
+			case <-changed:
+			}
+			continue
+		}
+		began := time.Now()
+		if err := a.attend(ctx, changed); err != nil && ctx.Err() == nil {
+			a.Log.Info("the control plane does not answer; the node goes on with what it knows", "err", err)
+		}
+		if time.Since(began) > longWait {
+			wait = firstWait
+		}
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, longWait)
+	}
+}
+
+// attend is one session: it ends when the server stops answering, or when the
+// node or its cluster changes.
+func (a *Agent) attend(ctx context.Context, changed <-chan struct{}) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-changed:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	info, err := a.Info()
+	if err != nil {
+		return err
+	}
+	if err := a.Server.PutNode(ctx, info); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() {
+		ended <- a.Server.WatchAssignments(ctx, info.ID, a.assign)
+	}()
+	tick := time.NewTicker(heartbeat)
+	defer tick.Stop()
+	for {
+		if err := a.Server.PutStatus(ctx, info.ID, a.loop.statuses()); err != nil {
+			cancel()
+			<-ended
+			return err
+		}
+		select {
+		case err := <-ended:
+			return err
+		case <-a.loop.news:
+		case <-tick.C:
+			// What the machine has may change while it runs.
+			if now, err := a.Info(); err == nil && !reflect.DeepEqual(now, info) {
+				info = now
+				if err := a.Server.PutNode(ctx, info); err != nil {
+					cancel()
+					<-ended
+					return err
+				}
+			}
+		}
+	}
+}
+
+// assign takes assignments, and keeps them for a start without a server.
+func (a *Agent) assign(all []resources.Replica) {
+	if err := writeFile(a.path(assignmentsFile), all); err != nil {
+		a.Log.Error("the assignments are not kept for a restart without a server", "err", err)
+	}
+	a.loop.assign(all)
+}

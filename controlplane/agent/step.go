@@ -1,0 +1,134 @@
+package agent
+
+import (
+	"time"
+
+	"github.com/skerry-io/skerry/resources"
+)
+
+// verb is the one thing that is done next for a replica.
+type verb int
+
+const (
+	wait   verb = iota // nothing now
+	pull               // bring the image to the node
+	create             // make the container
+	start              // start it, for the first time or again
+	judge              // look at how a run ended
+	stop               // end it as its user wants it ended
+	remove             // remove what is left of it
+	gone               // nothing is left: say so
+)
+
+func (v verb) String() string {
+	return [...]string{"wait", "pull", "create", "start", "judge", "stop", "remove", "gone"}[v]
+}
+
+// history is what the agent remembers of a replica between steps.
+type history struct {
+	pulled bool
+	// judged is the end of the last run that was looked at.
+	judged time.Time
+	// failures in a row, and when the next attempt may begin.
+	failures int
+	retryAt  time.Time
+	// over is true where the restart policy leaves it ended.
+	over bool
+}
+
+const (
+	// minReady is how long a container has to run until it counts as running:
+	// a program that fails at its start mostly does so within.
+	minReady = 3 * time.Second
+	// maxBackoff is the longest wait between two attempts. A run that lasted
+	// as long ends the series of failures.
+	maxBackoff = time.Minute
+)
+
+// backoff is the wait before the next attempt: none after the first failure,
+// then a second, doubled with each failure up to maxBackoff.
+func backoff(failures int) time.Duration {
+	if failures <= 1 {
+		return 0
+	}
+	return min(time.Second<<min(failures-2, 10), maxBackoff)
+}
+
+// next decides the next step of a replica from what the runtime has of it. The
+// time is when to look again; it is zero where only an event can change things.
+func next(r resources.Replica, h history, c *resources.Container, now time.Time) (verb, time.Time) {
+	if !r.Wanted {
+		switch {
+		case c == nil:
+			return gone, time.Time{}
+		case c.Running:
+			return stop, time.Time{}
+		default:
+			return remove, time.Time{}
+		}
+	}
+	if h.over {
+		return wait, time.Time{}
+	}
+	if c != nil && c.Running {
+		if ready := c.StartedAt.Add(minReady); now.Before(ready) {
+			return wait, ready
+		}
+		return wait, time.Time{}
+	}
+	if c != nil && !c.Created && !c.FinishedAt.Equal(h.judged) {
+		return judge, time.Time{}
+	}
+	if now.Before(h.retryAt) {
+		return wait, h.retryAt
+	}
+	switch {
+	case c != nil:
+		return start, time.Time{}
+	case !h.pulled:
+		return pull, time.Time{}
+	default:
+		return create, time.Time{}
+	}
+}
+
+// failed adds a failure.
+func (h history) failed(now time.Time) history {
+	h.failures++
+	h.retryAt = now.Add(backoff(h.failures))
+	return h
+}
+
+// ended adds the end of a run.
+func (h history) ended(r resources.Replica, c resources.Container, now time.Time) history {
+	h.judged = c.FinishedAt
+	restart := r.Template.Restart
+	h.over = restart == resources.RestartNever || restart == resources.RestartOnFailure && c.ExitCode == 0 && !c.OOMKilled
+	if c.FinishedAt.Sub(c.StartedAt) >= maxBackoff {
+		h.failures = 0
+	}
+	return h.failed(now)
+}
+
+// observe gives the state of a replica that no step is busy with. verb is what
+// next decided.
+func observe(r resources.Replica, h history, c *resources.Container, v verb, now time.Time) resources.ReplicaState {
+	switch {
+	case v == gone:
+		return resources.ReplicaGone
+	case v == stop || v == remove:
+		return resources.ReplicaStopping
+	case h.over:
+		return resources.ReplicaExited
+	case c != nil && c.Running && now.Before(c.StartedAt.Add(minReady)):
+		return resources.ReplicaStarting
+	case c != nil && c.Running:
+		return resources.ReplicaRunning
+	case h.failures > 0:
+		return resources.ReplicaBackoff
+	case v == pull:
+		return resources.ReplicaPulling
+	default:
+		return resources.ReplicaStarting
+	}
+}
