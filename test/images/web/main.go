@@ -1,0 +1,117 @@
+// Web is the program of the image that tests and the demo run: a web server
+// that says who it is, and misbehaves on request.
+//
+// The environment steers it; a flag of the same meaning comes first.
+//
+//	GREETING  what it says                          (default "hello")
+//	VERSION   the version that it claims            (default the one built in)
+//	LISTEN    where it listens                      (default ":8080")
+//	EXIT      exit at once with this code
+//	EAT       take this many MiB of memory, then serve
+//	DEAF      ignore SIGTERM, if not empty
+//
+// GET / answers with greeting, host name and version; /env with its
+// environment; /crash exits with code 3; /eat?mib=N takes memory.
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"sync"
+	"syscall"
+)
+
+// version is set by the linker.
+var version = "1"
+
+func main() {
+	log.SetFlags(0)
+	var (
+		greeting = flag.String("greeting", cmp.Or(os.Getenv("GREETING"), "hello"), "what it says")
+		listen   = flag.String("listen", cmp.Or(os.Getenv("LISTEN"), ":8080"), "where it listens")
+		exit     = flag.String("exit", os.Getenv("EXIT"), "exit at once with this code")
+		eatMiB   = flag.String("eat", os.Getenv("EAT"), "take this many MiB of memory")
+		deaf     = flag.Bool("deaf", os.Getenv("DEAF") != "", "ignore SIGTERM")
+	)
+	flag.Parse()
+	if *exit != "" {
+		log.Printf("exiting with %s, as asked", *exit)
+		os.Exit(number(*exit))
+	}
+	if *eatMiB != "" {
+		eat(number(*eatMiB))
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if *deaf {
+		stop()
+		signal.Ignore(syscall.SIGTERM)
+	}
+	serve(ctx, *listen, *greeting)
+}
+
+func serve(ctx context.Context, listen, greeting string) {
+	hostname, err := os.Hostname()
+	if err != nil {
+		log.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, "%s from %s, version %s\n", greeting, hostname, cmp.Or(os.Getenv("VERSION"), version))
+	})
+	mux.HandleFunc("GET /env", func(w http.ResponseWriter, _ *http.Request) {
+		for _, item := range os.Environ() {
+			fmt.Fprintln(w, item)
+		}
+	})
+	mux.HandleFunc("/crash", func(http.ResponseWriter, *http.Request) {
+		log.Print("crashing, as asked")
+		os.Exit(3)
+	})
+	mux.HandleFunc("/eat", func(w http.ResponseWriter, r *http.Request) {
+		eat(number(r.FormValue("mib")))
+		fmt.Fprintln(w, "done")
+	})
+	server := &http.Server{Addr: listen, Handler: mux}
+	context.AfterFunc(ctx, func() { _ = server.Shutdown(context.Background()) })
+	log.Printf("listening on %s", listen)
+	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		log.Fatal(err)
+	}
+	log.Print("bye")
+}
+
+// eaten holds what eat took, and mu guards it.
+var (
+	mu    sync.Mutex
+	eaten [][]byte
+)
+
+// eat takes memory and writes to each page, so that it counts.
+func eat(mib int) {
+	for range mib {
+		block := make([]byte, 1<<20)
+		for i := 0; i < len(block); i += 4096 {
+			block[i] = 1
+		}
+		mu.Lock()
+		eaten = append(eaten, block)
+		mu.Unlock()
+	}
+}
+
+func number(text string) int {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		log.Fatalf("%q is not a number", text)
+	}
+	return n
+}
