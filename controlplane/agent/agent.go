@@ -151,3 +151,7 @@ func serve(ctx context.Context, listener net.Listener, handler http.Handler) err
 	}
 	return nil
 }
+
+// RegistryAddress is where an agent serves the cluster's registry to the Podman
+// of its node.
+const RegistryAddress = "127.0.0.1:5055"

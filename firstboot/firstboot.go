@@ -1,0 +1,235 @@
+// Package firstboot makes a machine a node, from the seed disk that it boots
+// with: it mounts the data disk, takes the node's identity and host key, puts
+// the skerry program in its place, and starts the agent.
+//
+// The node image runs it from a unit of its own, and a stock cloud image
+// through cloud-init; both end in Run. What it writes is made by pure functions
+// (files.go). It can be run again: each step finds what it did before.
+package firstboot
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/skerry-io/skerry/controlplane/agent"
+	"github.com/skerry-io/skerry/resources"
+)
+
+// Where things are on a node.
+const (
+	Data    = "/var/lib/skerry"
+	program = "/usr/local/bin/skerry"
+	done    = "/var/lib/skerry-firstboot.done"
+	hostKey = "/etc/ssh/ssh_host_ed25519_key"
+)
+
+// Run makes this machine the node of the seed in dir.
+func Run(ctx context.Context, dir string, log *slog.Logger) error {
+	seed, err := readSeed(dir)
+	if err != nil {
+		return err
+	}
+	log.Info("this machine becomes a node", "name", seed.Name, "id", seed.ID)
+	steps := []struct {
+		name string
+		do   func() error
+	}{
+		{"mount the data disk", func() error { return mountData(ctx, seed) }},
+		{"keep the identity", func() error { return identify(seed) }},
+		{"take the host key", func() error { return takeHostKey(ctx, seed) }},
+		{"install skerry", func() error { return copyFile(filepath.Join(dir, "skerry"), program, 0o755) }},
+		{"write the configuration", func() error { return writeFiles(files(seed, cloudInit())) }},
+		{"take the name", func() error { return takeName(seed.Name) }},
+		{"start the agent", func() error { return startAgent(ctx) }},
+	}
+	for _, step := range steps {
+		if err := step.do(); err != nil {
+			return fmt.Errorf("%s: %w", step.name, err)
+		}
+		log.Info("done", "step", step.name)
+	}
+	if err := os.WriteFile(done, nil, 0o644); err != nil {
+		return fmt.Errorf("keep that the first boot is done: %w", err)
+	}
+	return nil
+}
+
+func readSeed(dir string) (resources.NodeSeed, error) {
+	var seed resources.NodeSeed
+	text, err := os.ReadFile(filepath.Join(dir, "skerry.json"))
+	if err == nil {
+		err = json.Unmarshal(text, &seed)
+	}
+	if err == nil && (seed.ID == "" || seed.Name == "") {
+		err = errors.New("it names no node")
+	}
+	if err != nil {
+		return seed, fmt.Errorf("read the seed: %w", err)
+	}
+	return seed, nil
+}
+
+// mountData puts the data disk under Data, with a file system where it has
+// none yet, grown to the disk.
+func mountData(ctx context.Context, seed resources.NodeSeed) error {
+	if err := os.MkdirAll(Data, 0o700); err != nil {
+		return err
+	}
+	if !seed.DataDisk || run(ctx, "mountpoint", "-q", Data) == nil {
+		return nil
+	}
+	if err := run(ctx, "udevadm", "settle", "--exit-if-exists="+dataDevice); err != nil {
+		return err
+	}
+	err := exec.CommandContext(ctx, "blkid", "-p", dataDevice).Run()
+	if exit := new(exec.ExitError); errors.As(err, &exit) && exit.ExitCode() == 2 {
+		// 2 says that nothing at all is on the disk.
+		err = run(ctx, "mkfs.ext4", "-q", "-L", "skerry-data", dataDevice)
+	}
+	if err != nil {
+		return fmt.Errorf("look at the data disk %s: %w", dataDevice, err)
+	}
+	table, err := os.ReadFile("/etc/fstab")
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(string(table), dataDevice) {
+		if err := os.WriteFile("/etc/fstab", []byte(strings.TrimRight(string(table), "\n")+"\n"+dataMount+"\n"), 0o644); err != nil {
+			return err
+		}
+		if err := run(ctx, "systemctl", "daemon-reload"); err != nil {
+			return err
+		}
+	}
+	if err := run(ctx, "mount", Data); err != nil {
+		return err
+	}
+	if err := os.Chmod(Data, 0o700); err != nil {
+		return err
+	}
+	return run(ctx, "resize2fs", dataDevice)
+}
+
+// identify keeps who the node is. A data disk belongs to one node for ever; its
+// name, labels and keys are those of the seed, which is newer.
+func identify(seed resources.NodeSeed) error {
+	node := resources.NodeFile{ID: seed.ID, Name: seed.Name, Labels: seed.Labels, AuthorizedKeys: seed.AuthorizedKeys}
+	there, err := agent.InitNode(Data, node)
+	if err != nil {
+		return err
+	}
+	if there.ID != seed.ID {
+		return fmt.Errorf("the data disk belongs to node %s (%s), and this is node %s (%s)", there.Name, there.ID, seed.Name, seed.ID)
+	}
+	return agent.PutNode(Data, node)
+}
+
+// takeHostKey puts the key of the seed, or of the data disk, in sshd's place.
+func takeHostKey(ctx context.Context, seed resources.NodeSeed) error {
+	kept := filepath.Join(Data, "host_key")
+	private := []byte(seed.HostKey)
+	if len(private) == 0 {
+		var err error
+		if private, err = os.ReadFile(kept); err != nil {
+			return fmt.Errorf("the seed has no host key, and the data disk has none either: %w", err)
+		}
+	}
+	signer, err := ssh.ParsePrivateKey(private)
+	if err != nil {
+		return errors.New("the host key is not a private key")
+	}
+	for path, content := range map[string][]byte{
+		kept: private, hostKey: private, hostKey + ".pub": ssh.MarshalAuthorizedKey(signer.PublicKey()),
+	} {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cloudInit is true where cloud-init configures the network.
+func cloudInit() bool {
+	_, err := os.Stat("/run/cloud-init")
+	return err == nil
+}
+
+func takeName(name string) error {
+	if err := syscall.Sethostname([]byte(name)); err != nil {
+		return err
+	}
+	hosts, err := os.ReadFile("/etc/hosts")
+	if err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	line := "127.0.1.1 " + name
+	if strings.Contains(string(hosts), line+"\n") {
+		return nil
+	}
+	return os.WriteFile("/etc/hosts", []byte(line+"\n"+string(hosts)), 0o644)
+}
+
+// startAgent enables the agent, and starts it without waiting: systemd may be
+// running this as a step of its own boot.
+func startAgent(ctx context.Context) error {
+	if err := run(ctx, "systemctl", "daemon-reload"); err != nil {
+		return err
+	}
+	if err := run(ctx, "systemctl", "--quiet", "enable", "podman.socket", "skerry-agent.service"); err != nil {
+		return err
+	}
+	// Debian and Ubuntu call it ssh, Fedora sshd; one that runs has another key.
+	for _, unit := range []string{"ssh.service", "sshd.service"} {
+		if run(ctx, "systemctl", "--quiet", "is-active", unit) == nil {
+			if err := run(ctx, "systemctl", "--no-block", "restart", unit); err != nil {
+				return err
+			}
+		}
+	}
+	return run(ctx, "systemctl", "--no-block", "start", "podman.socket", "skerry-agent.service")
+}
+
+func writeFiles(all []file) error {
+	for _, f := range all {
+		if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(f.path, []byte(f.content), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func copyFile(from, to string, mode os.FileMode) error {
+	content, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	// A program that runs can't be written, but it can be replaced.
+	if err := os.WriteFile(to+".new", content, mode); err != nil {
+		return err
+	}
+	return os.Rename(to+".new", to)
+}
+
+func run(ctx context.Context, name string, args ...string) error {
+	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("run %s %s: %w: %s", name, strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
