@@ -17,8 +17,8 @@ import (
 type Spec struct {
 	resources.Node
 	ID resources.NodeID
-	// Program is the skerry program for the node's architecture.
-	Program []byte
+	// Program gives the skerry program for an architecture, a GOARCH.
+	Program func(arch string) ([]byte, error)
 	// LoginKeys are the public keys that may log in: the user's, and the
 	// plugin's own.
 	LoginKeys []string

@@ -85,7 +85,7 @@ func (a *Agent) startServer(r *http.Request) (any, error) {
 	if there.ID != "" && there.ID != cluster.ID {
 		return nil, api.Errorf(http.StatusConflict, "node %s runs the control plane of cluster %s (%s) already: remove that first, or name another node in servers", a.node.Name, there.Name, there.ID)
 	}
-	if err := writeFile(a.path(clusterFile), cluster); err != nil {
+	if err := PutCluster(a.Data, cluster); err != nil {
 		return nil, err
 	}
 	if err := a.ControlPlane.Start(r.Context(), cluster); err != nil {

@@ -88,6 +88,11 @@ func PutNode(data string, node resources.NodeFile) error {
 	return writeFile(filepath.Join(data, nodeFile), node)
 }
 
+// PutCluster writes which cluster's control plane the node runs.
+func PutCluster(data string, cluster resources.ClusterConfig) error {
+	return writeFile(filepath.Join(data, clusterFile), cluster)
+}
+
 // Cluster returns the cluster whose control plane the node runs, or false.
 func Cluster(data string) (resources.ClusterConfig, bool, error) {
 	var cluster resources.ClusterConfig
