@@ -188,7 +188,8 @@ func (h *Host) HasMachine(id resources.NodeID) (bool, error) {
 // Create makes a new node and starts its VM. It is not ready before its agent
 // answers; MarkReady keeps that it did. A node of the name that is ready
 // already is an error; one that a killed create left is removed first, and a
-// data disk that was kept is taken up.
+// data disk that was kept is taken up. An error with a VM beside it has left
+// something to remove.
 func (h *Host) Create(ctx context.Context, s *Spec) (*VM, error) {
 	p, err := h.openPool(s.Pool)
 	if err != nil {
@@ -206,7 +207,11 @@ func (h *Host) Create(ctx context.Context, s *Spec) (*VM, error) {
 	if err := p.putRecord(r); err != nil {
 		return nil, err
 	}
-	return h.ensure(ctx, p, s, r)
+	vm, err := h.ensure(ctx, p, s, r)
+	if err != nil {
+		return &VM{ID: r.ID, State: Missing, Node: s.Node}, err
+	}
+	return vm, nil
 }
 
 // begin gives the record of a node that is to be made, and removes what an

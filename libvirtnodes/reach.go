@@ -37,6 +37,16 @@ func (h *Host) Addresses(ctx context.Context, s *Spec) ([]string, error) {
 	}
 }
 
+// AddressesNow returns what Addresses would, without waiting; nothing where
+// there is none.
+func (h *Host) AddressesNow(s *Spec) []string {
+	found, _, err := h.lookForAddresses(s)
+	if err != nil {
+		return nil
+	}
+	return found
+}
+
 func (h *Host) lookForAddresses(s *Spec) (found, answers []string, err error) {
 	d, err := h.conn.LookupDomainByName(s.Name)
 	if err != nil {

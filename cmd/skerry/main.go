@@ -1,0 +1,114 @@
+// Command skerry is the control plane and the node agent in one program.
+//
+// On a node, systemd runs `skerry agent` and, where the node is a server,
+// `skerry server`; the first boot runs `skerry firstboot`. On any machine with
+// Podman, `skerry dev` runs both in the foreground. `skerry status` shows what
+// a cluster does.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/skerry-io/skerry/controlplane/agent"
+	"github.com/skerry-io/skerry/firstboot"
+	"github.com/skerry-io/skerry/podmanruntime"
+)
+
+var _ agent.Runtime = (*podmanruntime.Runtime)(nil)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := command(os.Stdout, os.Stderr).ExecuteContext(ctx); err != nil {
+		if !errors.Is(err, context.Canceled) {
+			fmt.Fprintln(os.Stderr, "skerry:", err)
+		}
+		os.Exit(1)
+	}
+}
+
+// command is the whole command line, for main and for tests.
+func command(out, logs io.Writer) *cobra.Command {
+	root := &cobra.Command{
+		Use: "skerry", Version: version,
+		Short:        "Nodes, and self-healing services on them",
+		SilenceUsage: true, SilenceErrors: true,
+	}
+	root.SetOut(out)
+	debug := root.PersistentFlags().Bool("debug", os.Getenv("SKERRY_DEBUG") != "", "log every step")
+	logger := func() *slog.Logger {
+		level := slog.LevelInfo
+		if *debug {
+			level = slog.LevelDebug
+		}
+		return slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: level}))
+	}
+	root.AddCommand(firstbootCommand(logger), agentCommand(logger), serverCommand(logger), devCommand(logger), statusCommand(logger))
+	return root
+}
+
+func firstbootCommand(logger func() *slog.Logger) *cobra.Command {
+	c := &cobra.Command{Use: "firstboot", Short: "Make this machine the node of its seed disk", Args: cobra.NoArgs, Hidden: true}
+	seed := c.Flags().String("seed", "", "directory where the seed disk is mounted")
+	c.RunE = func(c *cobra.Command, _ []string) error { return firstboot.Run(c.Context(), *seed, logger()) }
+	if err := c.MarkFlagRequired("seed"); err != nil {
+		panic(err) // the flag stands above
+	}
+	return c
+}
+
+// places are the directories of a node.
+type places struct {
+	data, run      string
+	podman         string
+	authorizedKeys string
+	registry       string
+}
+
+func (p *places) flags(c *cobra.Command) {
+	c.Flags().StringVar(&p.data, "data", firstboot.Data, "directory for what outlives the machine's root disk")
+	c.Flags().StringVar(&p.run, "run", "/run/skerry", "directory for sockets")
+}
+
+func agentCommand(logger func() *slog.Logger) *cobra.Command {
+	var p places
+	c := &cobra.Command{Use: "agent", Short: "Run the agent of this node", Args: cobra.NoArgs}
+	p.flags(c)
+	c.Flags().StringVar(&p.podman, "podman", "unix:///run/podman/podman.sock", "Podman's socket")
+	c.Flags().StringVar(&p.authorizedKeys, "authorized-keys", "/root/.ssh/authorized_keys", "file of the keys that may log in")
+	c.Flags().StringVar(&p.registry, "registry", agent.RegistryAddress, "loopback address of the cluster's registry")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		log := logger()
+		return runAgent(c.Context(), p, &systemdControlPlane{places: p, log: log}, log)
+	}
+	return c
+}
+
+func serverCommand(logger func() *slog.Logger) *cobra.Command {
+	var p places
+	c := &cobra.Command{Use: "server", Short: "Run the control plane of this node's cluster", Args: cobra.NoArgs}
+	p.flags(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		cluster, found, err := agent.Cluster(p.data)
+		if err != nil {
+			return err
+		}
+		if !found {
+			return fmt.Errorf("this node belongs to no cluster: %s has no cluster.json", p.data)
+		}
+		return runServer(c.Context(), p, cluster, notifySystemd, logger())
+	}
+	return c
+}

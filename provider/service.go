@@ -1,0 +1,198 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/skerry-io/skerry/controlplane/api"
+	"github.com/skerry-io/skerry/controlplane/client"
+	"github.com/skerry-io/skerry/provider/definition"
+	"github.com/skerry-io/skerry/resources"
+)
+
+// Service is skerry_service.
+type Service struct {
+	// Endpoint of the cluster that runs the service: `endpoint` of a skerry_cluster.
+	Cluster string `json:"cluster"`
+	resources.Service
+	// Revision of the template, from 1 on.
+	Revision int `json:"revision,omitempty" iac:"computed,volatile"`
+	// Digest that the revision's image was resolved to.
+	ImageDigest string `json:"image_digest,omitempty" iac:"computed,volatile"`
+	// How many replicas of the revision run.
+	ReadyReplicas int `json:"ready_replicas,omitempty" iac:"computed,volatile"`
+	// Where the service stands: `running`, `rolling` or `failed`.
+	State string `json:"state,omitempty" iac:"computed,volatile"`
+	// Addresses of the published ports, as `host:port`.
+	Addresses []string `json:"addresses,omitempty" iac:"computed,volatile"`
+}
+
+var service = definition.Resource[*Connections, Service]{
+	Name:     "service",
+	Doc:      "Replicas of a container, kept running.",
+	Timeouts: definition.Timeouts{Create: 10 * time.Minute, Read: time.Minute, Update: 10 * time.Minute, Delete: 5 * time.Minute},
+	Check:    checkService,
+	Plan: func(_ context.Context, _ *Connections, p *definition.Planning[Service]) resources.Problems {
+		if p.Prior != nil && p.Known("cluster") && otherCluster(p.Prior.Cluster, p.Planned.Cluster) {
+			p.Replace("cluster")
+		}
+		return nil
+	},
+	Create: createService,
+	Read:   readService,
+	Update: func(ctx context.Context, c *Connections, _, s *Service) error { return putService(ctx, c, s) },
+	Delete: deleteService,
+	Import: importService,
+}
+
+func checkService(s *Service) resources.Problems {
+	p := s.Validate()
+	checkCluster(&p, s.Cluster)
+	return p
+}
+
+func checkCluster(p *resources.Problems, text string) {
+	if _, err := resources.ParseEndpoints(text); err != nil {
+		p.Addf("cluster", "%v", err)
+	}
+}
+
+// otherCluster is true where two endpoints are known to be of different
+// clusters.
+func otherCluster(a, b string) bool {
+	one, two := clusterOf(a), clusterOf(b)
+	return one != "" && two != "" && one != two
+}
+
+func clusterOf(text string) resources.ClusterID {
+	endpoints, err := resources.ParseEndpoints(text)
+	if err != nil {
+		return ""
+	}
+	return endpoints[0].Cluster
+}
+
+// server returns the control plane behind a cluster's endpoint.
+func (c *Connections) server(text string) (*client.Server, []resources.Endpoint, error) {
+	endpoints, err := resources.ParseEndpoints(text)
+	if err != nil {
+		return nil, nil, fmt.Errorf("cluster: %w", err)
+	}
+	return c.machines.Server(endpoints...), endpoints, nil
+}
+
+func (s *Service) fill(status resources.ServiceStatus) {
+	s.Revision, s.ImageDigest = status.Revision, status.ImageDigest
+	s.ReadyReplicas, s.State = status.Ready, string(status.State)
+	s.Addresses = nil
+	for _, r := range status.Replicas {
+		if r.Wanted {
+			s.Addresses = append(s.Addresses, r.Published...)
+		}
+	}
+}
+
+func createService(ctx context.Context, c *Connections, s *Service) error {
+	err := putService(ctx, c, s)
+	if err != nil && s.Revision > 0 {
+		return &definition.Partial{Err: err}
+	}
+	return err
+}
+
+// putService puts the service and returns when its revision runs, or with what
+// keeps it from running.
+func putService(ctx context.Context, c *Connections, s *Service) error {
+	server, _, err := c.server(s.Cluster)
+	if err != nil {
+		return err
+	}
+	status, err := server.PutService(ctx, s.Service)
+	if err != nil {
+		return err
+	}
+	s.fill(status)
+	revision := status.Revision
+	err = server.WatchService(ctx, s.Name, func(now resources.ServiceStatus) (bool, error) {
+		if now.Revision < revision {
+			return true, nil
+		}
+		status = now
+		s.fill(now)
+		if now.State == resources.ServiceFailed {
+			return false, fmt.Errorf("service %s can't run: %s", s.Name, now.Message)
+		}
+		return now.State != resources.ServiceRunning, nil
+	})
+	if errors.Is(err, api.ErrGone) {
+		return fmt.Errorf("service %s was removed while it was waited for", s.Name)
+	}
+	if err != nil && ctx.Err() != nil {
+		return fmt.Errorf("service %s has %d of %d replicas running: %w%s", s.Name, status.Ready, s.Replicas, context.Cause(ctx), where(status))
+	}
+	return err
+}
+
+// where tells of the replicas that don't run.
+func where(status resources.ServiceStatus) string {
+	var b strings.Builder
+	for _, r := range status.Replicas {
+		if r.Status.State != resources.ReplicaRunning {
+			fmt.Fprintf(&b, "\n  %s on %s: %s %s %s", r.ID, r.NodeName, r.Status.State, r.Status.Reason, r.Status.Message)
+		}
+	}
+	return b.String()
+}
+
+func readService(ctx context.Context, c *Connections, s *Service) (definition.Reading, error) {
+	server, _, err := c.server(s.Cluster)
+	if err != nil {
+		return definition.Reading{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	status, err := server.Service(ctx, s.Name)
+	switch {
+	case api.IsNotFound(err):
+		return definition.Reading{Gone: true}, nil
+	case err != nil:
+		return definition.Reading{Warnings: []string{fmt.Sprintf("the state of service %s stays as it was: %v", s.Name, err)}}, nil
+	}
+	s.Service = status.Service
+	s.fill(status)
+	return definition.Reading{}, nil
+}
+
+func deleteService(ctx context.Context, c *Connections, s *Service) ([]string, error) {
+	server, endpoints, err := c.server(s.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	warning, err := c.untilGone(ctx, endpoints, func(ctx context.Context) error { return server.DeleteService(ctx, s.Name) })
+	if err != nil || warning == "" {
+		return nil, err
+	}
+	return []string{fmt.Sprintf("service %s: %s", s.Name, warning)}, nil
+}
+
+// importService finds `NAME@ENDPOINT`, with the endpoint of the cluster.
+func importService(ctx context.Context, c *Connections, id string) (*Service, error) {
+	name, endpoint, found := strings.Cut(id, "@")
+	if !found {
+		return nil, errors.New("import: the ID is NAME@ENDPOINT, with the endpoint of the cluster")
+	}
+	server, _, err := c.server(endpoint)
+	if err != nil {
+		return nil, err
+	}
+	status, err := server.Service(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{Cluster: endpoint, Service: status.Service}
+	s.fill(status)
+	return s, nil
+}
