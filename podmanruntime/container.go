@@ -70,7 +70,7 @@ func (r *Runtime) create(ctx context.Context, replica resources.Replica) (string
 func (r *Runtime) Start(ctx context.Context, id string) (int, error) {
 	asked := time.Now()
 	state, err := r.start(ctx, id)
-	if err == nil && isRunning(state.Status) && hasExited(state.Pid) && state.StartedAt.Before(asked) {
+	if err == nil && hasEnded(state) && state.StartedAt.Before(asked) {
 		// Podman had not seen the end of the last run, and took the container
 		// for a running one.
 		if err = r.awaitExit(ctx, id); err == nil {
@@ -80,7 +80,7 @@ func (r *Runtime) Start(ctx context.Context, id string) (int, error) {
 	if err != nil {
 		return 0, classify(fmt.Errorf("start container %s: %w", short(id), err), resources.ReasonCreateFailed)
 	}
-	if !isRunning(state.Status) || hasExited(state.Pid) {
+	if hasEnded(state) {
 		return 0, nil
 	}
 	return state.Pid, nil
@@ -88,12 +88,16 @@ func (r *Runtime) Start(ctx context.Context, id string) (int, error) {
 
 // start starts the container, and gives its state after that.
 func (r *Runtime) start(ctx context.Context, id string) (*define.InspectContainerState, error) {
-	if err := containers.Start(r.call(ctx), id, nil); err != nil {
-		return nil, err
+	startErr := containers.Start(r.call(ctx), id, nil)
+	if startErr != nil && !endedTooSoon(startErr) {
+		return nil, startErr
 	}
 	container, err := r.inspect(ctx, id)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case startErr != nil && !hasStarted(container.State.Status):
+		return nil, startErr
 	}
 	return container.State, nil
 }
@@ -111,6 +115,16 @@ func (r *Runtime) Stop(ctx context.Context, id string) error {
 // Remove kills the container if it runs, and removes it with its anonymous
 // volumes. An absent one is success.
 func (r *Runtime) Remove(ctx context.Context, id string) error {
+	// Podman 4.3 removes a container that is just being stopped without ending
+	// its process, which would then run on, unknown to anyone.
+	switch err := containers.Kill(r.call(ctx), id, new(containers.KillOptions).WithSignal("KILL")); {
+	case err == nil:
+		if err := r.awaitExit(ctx, id); err != nil && !isNotFound(err) {
+			return fmt.Errorf("remove container %s: wait for its end: %w", short(id), err)
+		}
+	case !isNotFound(err) && !isImproperState(err): // absent, or not running
+		return fmt.Errorf("remove container %s: kill it: %w", short(id), err)
+	}
 	options := new(containers.RemoveOptions).WithForce(true).WithVolumes(true).WithTimeout(0)
 	reports, err := containers.Remove(r.call(ctx), id, options)
 	for _, report := range reports {
@@ -160,4 +174,9 @@ func (r *Runtime) inspect(ctx context.Context, id string) (*define.InspectContai
 }
 
 // short is the ID as Podman prints it.
-func short(id string) string { return id[:min(len(id), 12)] }
+func short(id string) string {
+	if len(id) != 64 {
+		return id // it is a name
+	}
+	return id[:12]
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/containers/podman/v4/libpod/define"
 	"github.com/containers/podman/v4/pkg/bindings/containers"
 	"golang.org/x/sys/unix"
 )
@@ -30,6 +31,12 @@ func hasExited(pid int) bool {
 	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	n, err := unix.Poll(poll, 0)
 	return err == nil && n > 0
+}
+
+// hasEnded tells whether a container that was started doesn't run, be it that
+// Podman knows or not.
+func hasEnded(state *define.InspectContainerState) bool {
+	return !isRunning(state.Status) || hasExited(state.Pid)
 }
 
 // awaitExit returns once Podman knows that the container has ended. It is for

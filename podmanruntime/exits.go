@@ -61,7 +61,7 @@ func (r *Runtime) Exits(ctx context.Context) (<-chan string, error) {
 func (r *Runtime) follow(ctx context.Context, since time.Time, exits chan<- string) (last time.Time, err error) {
 	options := new(system.EventsOptions).WithStream(true).
 		WithSince(strconv.FormatInt(since.Unix(), 10)).
-		WithFilters(map[string][]string{"type": {"container"}, "event": {"died"}, "label": {LabelReplica}})
+		WithFilters(map[string][]string{"type": {"container"}, "event": {"died"}})
 	events, done := make(chan entities.Event), make(chan error, 1)
 	go func() { done <- system.Events(r.call(ctx), events, nil, options) }()
 	for {
@@ -71,6 +71,10 @@ func (r *Runtime) follow(ctx context.Context, since time.Time, exits chan<- stri
 				return last, <-done
 			}
 			last = time.Unix(event.Time, 0)
+			// Podman 4.3 knows no filter by a label whatever its value.
+			if event.Actor.Attributes[LabelReplica] == "" {
+				continue
+			}
 			select {
 			case exits <- event.Actor.ID:
 			case <-ctx.Done():

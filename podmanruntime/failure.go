@@ -23,6 +23,7 @@ var reasons = []struct {
 	{"executable file not found in $PATH", resources.ReasonCommandNotFound},
 	{"OCI permission denied", resources.ReasonCommandNotFound},
 	{"no command or entrypoint provided", resources.ReasonCommandNotFound},
+	{"image not known", resources.ReasonImagePull},
 	{"address already in use", resources.ReasonPortTaken},
 	{"port is already allocated", resources.ReasonPortTaken},
 }
@@ -45,3 +46,15 @@ func isStatus(err error, code int) bool {
 }
 
 func isNotFound(err error) bool { return isStatus(err, http.StatusNotFound) }
+
+// isImproperState tells whether Podman refused a step that the container's
+// state doesn't allow: with 409 in newer versions, in words alone in 4.3.
+func isImproperState(err error) bool {
+	return isStatus(err, http.StatusConflict) || strings.Contains(err.Error(), "container state improper")
+}
+
+// endedTooSoon tells whether Podman's start tripped over a process that ended
+// while Podman was still looking at it. The container has run, all the same.
+func endedTooSoon(err error) bool {
+	return strings.Contains(err.Error(), "/proc/") && strings.Contains(err.Error(), "no such process")
+}

@@ -170,6 +170,20 @@ func (s *Service) Down(t testing.TB) {
 	}
 }
 
+// Forget makes Podman lose what it knows of all containers, while its storage
+// keeps them: what a power loss in the middle of a create or a removal leaves.
+func (s *Service) Forget(t testing.TB) {
+	t.Helper()
+	s.Down(t)
+	// Podman 4 has the first of these, Podman 5 the second.
+	for _, path := range []string{"root/libpod/bolt_state.db", "root/db.sql"} {
+		if err := os.RemoveAll(filepath.Join(s.dir, path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Up(t)
+}
+
 // Load puts the image of a docker or OCI archive into the service's storage,
 // and gives its reference.
 func (s *Service) Load(t testing.TB, archive string) string {

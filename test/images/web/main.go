@@ -49,12 +49,13 @@ func main() {
 	if *eatMiB != "" {
 		eat(number(*eatMiB))
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
+	signals := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
 	if *deaf {
-		stop()
 		signal.Ignore(syscall.SIGTERM)
+		signals = signals[:1]
 	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
+	defer stop()
 	serve(ctx, *listen, *greeting)
 }
 
