@@ -228,8 +228,8 @@ func (g graph) blobs() map[digest.Digest]bool {
 }
 
 // sweepLinks removes the links of a repository to blobs that it does not use.
-// They go before the blobs: a link without its blob would be a blob that is
-// there and can't be read.
+// A repository that never had a manifest is not listed, so its links stay: they
+// are small, and one whose blob is gone counts as absent.
 func (r *Registry) sweepLinks(ctx context.Context, vacuum storage.Vacuum, name string, used map[digest.Digest]bool) error {
 	named, err := reference.WithName(name)
 	if err != nil {

@@ -33,12 +33,13 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 // route splits the path /v2/NAME/KIND/ID, whose name may have slashes.
 func route(path string) (name, kind, id string) {
 	path = strings.TrimPrefix(path, "/v2/")
-	for _, kind := range []string{"manifests", "blobs"} {
-		if i := strings.LastIndex(path, "/"+kind+"/"); i > 0 {
-			return path[:i], kind, path[i+len(kind)+2:]
+	last := 0
+	for _, k := range []string{"manifests", "blobs"} {
+		if i := strings.LastIndex(path, "/"+k+"/"); i > last {
+			last, name, kind, id = i, path[:i], k, path[i+len(k)+2:]
 		}
 	}
-	return "", "", ""
+	return name, kind, id
 }
 
 // relied are the digests that the client will rely on once this is answered: it
@@ -121,11 +122,6 @@ type answer struct {
 func (a *answer) WriteHeader(status int) {
 	a.status = status
 	a.ResponseWriter.WriteHeader(status)
-}
-
-// ReadFrom lets blobs go from file to socket without a copy.
-func (a *answer) ReadFrom(src io.Reader) (int64, error) {
-	return io.Copy(a.ResponseWriter, src)
 }
 
 // Unwrap is for http.ResponseController.
