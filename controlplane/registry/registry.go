@@ -88,7 +88,8 @@ func (r *Registry) quiet(ctx context.Context) context.Context {
 	return quiet{ctx, r.library}
 }
 
-// Close ends the use of the directory. Requests should have ended before.
+// Close ends the use of the directory. Requests should have ended before. One
+// idle goroutine of the library stays, which nothing can end.
 func (r *Registry) Close() error {
 	if err := r.app.Shutdown(); err != nil {
 		return fmt.Errorf("close registry %s: %w", r.dir, err)
