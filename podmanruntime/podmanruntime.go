@@ -73,6 +73,7 @@ func (r *Runtime) call(ctx context.Context) context.Context {
 
 // callContext ends with one context and has the values of two.
 type callContext struct {
+	//nolint:containedctx // it is a context itself
 	context.Context
 	connection context.Context //nolint:containedctx // see Runtime.connection
 }

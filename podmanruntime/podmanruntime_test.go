@@ -198,6 +198,16 @@ func wantReason(t *testing.T, err error, want resources.Reason) {
 	t.Log(err)
 }
 
+// twice checks that a step may be repeated.
+func twice(t *testing.T, step func() error) {
+	t.Helper()
+	for range 2 {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func testLifeCycle(t *testing.T, n node) {
 	version, err := n.Version(t.Context())
 	if err != nil || !strings.Contains(version, ".") {
@@ -240,11 +250,7 @@ func testLifeCycle(t *testing.T, n node) {
 		}
 	}
 
-	for range 2 {
-		if err := n.Stop(t.Context(), id); err != nil {
-			t.Fatal(err)
-		}
-	}
+	twice(t, func() error { return n.Stop(t.Context(), id) })
 	got, _ = n.listed(t, id)
 	if diff := cmp.Diff(resources.Container{ID: id, Replica: replica.ID}, got, times); diff != "" {
 		t.Error("stopped:", diff)
@@ -252,11 +258,7 @@ func testLifeCycle(t *testing.T, n node) {
 	if got.FinishedAt.Before(got.StartedAt) {
 		t.Errorf("it ended at %s, before its start", got.FinishedAt)
 	}
-	for range 2 {
-		if err := n.Remove(t.Context(), id); err != nil {
-			t.Fatal(err)
-		}
-	}
+	twice(t, func() error { return n.Remove(t.Context(), id) })
 	if _, found := n.listed(t, id); found {
 		t.Error("a removed container is listed")
 	}
@@ -309,11 +311,7 @@ func testDigestPins(t *testing.T, n node) {
 		{resources.ImageReference("team/web", digests[1]), digests[1], "version 2"},
 		{resources.Registry + "/team/web:latest", digests[0], "version 1"},
 	} {
-		for range 2 { // it is there the second time
-			if err := n.Pull(t.Context(), c.image, c.digest, resources.PullMissing); err != nil {
-				t.Fatal(err)
-			}
-		}
+		twice(t, func() error { return n.Pull(t.Context(), c.image, c.digest, resources.PullMissing) })
 		replica := n.replica(t, "pinned-"+strconv.Itoa(i), func(p *resources.Template) {
 			p.Image, p.Ports = c.image, []resources.Port{{Target: 8080, Published: 9000 + i, Protocol: "tcp"}}
 		})

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -52,8 +53,7 @@ func StartService(t testing.TB) *Service {
 		t.Skip("needs Podman and root; left out by -short")
 	}
 	preflight(t)
-	// Not t.TempDir: its name is too long for a unix socket.
-	dir, err := os.MkdirTemp("", "podman-")
+	dir, err := os.MkdirTemp("", "podman-") //nolint:usetesting // the name of t.TempDir is too long for a unix socket
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,9 +225,8 @@ func (s *Service) unmount(ctx context.Context, t testing.TB) {
 		t.Error(err)
 		return
 	}
-	lines := strings.Split(string(mounts), "\n")
-	for i := len(lines) - 1; i >= 0; i-- { // the innermost come last
-		fields := strings.Fields(lines[i])
+	for _, line := range slices.Backward(strings.Split(string(mounts), "\n")) { // the innermost come last
+		fields := strings.Fields(line)
 		if len(fields) < 5 || !strings.HasPrefix(fields[4], s.dir+"/") {
 			continue
 		}

@@ -66,11 +66,11 @@ func serve(ctx context.Context, listen, greeting string) {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintf(w, "%s from %s, version %s\n", greeting, hostname, cmp.Or(os.Getenv("VERSION"), version))
+		_, _ = fmt.Fprintf(w, "%s from %s, version %s\n", greeting, hostname, cmp.Or(os.Getenv("VERSION"), version))
 	})
 	mux.HandleFunc("GET /env", func(w http.ResponseWriter, _ *http.Request) {
 		for _, item := range os.Environ() {
-			fmt.Fprintln(w, item)
+			_, _ = fmt.Fprintln(w, item)
 		}
 	})
 	mux.HandleFunc("/crash", func(http.ResponseWriter, *http.Request) {
@@ -79,10 +79,10 @@ func serve(ctx context.Context, listen, greeting string) {
 	})
 	mux.HandleFunc("/eat", func(w http.ResponseWriter, r *http.Request) {
 		eat(number(r.FormValue("mib")))
-		fmt.Fprintln(w, "done")
+		_, _ = fmt.Fprintln(w, "done")
 	})
 	server := &http.Server{Addr: listen, Handler: mux}
-	context.AfterFunc(ctx, func() { _ = server.Shutdown(context.Background()) })
+	context.AfterFunc(ctx, func() { _ = server.Shutdown(context.WithoutCancel(ctx)) })
 	log.Printf("listening on %s", listen)
 	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 		log.Fatal(err)
