@@ -81,6 +81,8 @@ func settings(dir string) *configuration.Configuration {
 	}
 	// Signs the state of uploads, none of which outlives the process.
 	c.HTTP.Secret = rand.Text()
+	// Clients come through proxies on other addresses.
+	c.HTTP.RelativeURLs = true
 	return c
 }
 

@@ -282,7 +282,11 @@ func TestAClientThatNeverComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = res.Body.Close()
-	req, err := http.NewRequest(http.MethodPatch, res.Header.Get("Location"), strings.NewReader("half a la"))
+	location, err := res.Location()
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := http.NewRequest(http.MethodPatch, location.String(), strings.NewReader("half a la"))
 	if err != nil {
 		t.Fatal(err)
 	}
