@@ -70,6 +70,9 @@ func (r *Runtime) create(ctx context.Context, replica resources.Replica) (string
 func (r *Runtime) Start(ctx context.Context, id string) (int, error) {
 	asked := time.Now()
 	state, err := r.start(ctx, id)
+	if err != nil && endedTooSoon(err) && r.awaitExit(ctx, id) == nil {
+		return 0, nil
+	}
 	if err == nil && hasEnded(state) && state.StartedAt.Before(asked) {
 		// Podman had not seen the end of the last run, and took the container
 		// for a running one.
@@ -88,16 +91,12 @@ func (r *Runtime) Start(ctx context.Context, id string) (int, error) {
 
 // start starts the container, and gives its state after that.
 func (r *Runtime) start(ctx context.Context, id string) (*define.InspectContainerState, error) {
-	startErr := containers.Start(r.call(ctx), id, nil)
-	if startErr != nil && !endedTooSoon(startErr) {
-		return nil, startErr
+	if err := containers.Start(r.call(ctx), id, nil); err != nil {
+		return nil, err
 	}
 	container, err := r.inspect(ctx, id)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case startErr != nil && !hasStarted(container.State.Status):
-		return nil, startErr
 	}
 	return container.State, nil
 }
