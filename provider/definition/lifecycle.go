@@ -14,9 +14,9 @@ import (
 // The calls of a front-end. Trees are those of the whole resource; config is
 // what the provider's Configure returned, or nil where that is not known yet.
 
-// Validate returns every problem with what the user wrote.
+// Validate returns every problem with what the user wrote, defaults included.
 func (d *Definition) Validate(config any) resources.Problems {
-	spec, unknown, err := d.decode(config)
+	spec, unknown, err := d.decode(withWriteOnly(d.Type, d.Type.plan(nil, config), config))
 	if err != nil {
 		return problemOf(err)
 	}
