@@ -3,6 +3,7 @@ package registry
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -24,6 +25,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
 	"go.uber.org/goleak"
+	"golang.org/x/sync/errgroup"
 	"pgregory.net/rapid"
 )
 
@@ -447,4 +449,51 @@ func TestNeedlessIsSafe(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Pushes of images with a layer in common, each deleted again while others are on
+// their way, lose nothing.
+func TestPushesAndDeletionsTogether(t *testing.T) {
+	s := serve(t)
+	base := image(t)
+	var group errgroup.Group
+	for i := range 4 {
+		repository := s.ref(fmt.Sprintf("team/web%d:1", i)).Context()
+		group.Go(func() error {
+			for range 5 {
+				own, err := random.Layer(256, "application/vnd.docker.image.rootfs.diff.tar.gzip")
+				if err != nil {
+					return err
+				}
+				img, err := mutate.AppendLayers(base, own)
+				if err != nil {
+					return err
+				}
+				if err := remote.Push(repository.Tag("1"), img); err != nil {
+					return fmt.Errorf("push: %w", err)
+				}
+				got, err := remote.Image(repository.Tag("1"))
+				if err == nil {
+					err = validate.Image(got)
+				}
+				if err != nil {
+					return fmt.Errorf("pull: %w", err)
+				}
+				d, err := img.Digest()
+				if err != nil {
+					return err
+				}
+				if err := s.Delete(context.Background(), repository.RepositoryStr(), d.String()); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Error(err)
+	}
+	if n := s.blobs(); n != 0 {
+		t.Errorf("%d blobs are left", n)
+	}
 }
