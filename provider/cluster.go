@@ -24,7 +24,7 @@ type Cluster struct {
 }
 
 // patience is how long a read waits for a machine before it keeps the state.
-const patience = 15 * time.Second
+const patience = 10 * time.Second
 
 var cluster = definition.Resource[*Connections, Cluster]{
 	Name:     "cluster",

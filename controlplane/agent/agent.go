@@ -132,10 +132,26 @@ func (a *Agent) Run(ctx context.Context, apiSocket, registry net.Listener) error
 	a.mu.Unlock()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.loop.run(ctx) })
+	group.Go(func() error { return a.resume(ctx) })
 	group.Go(func() error { a.session(ctx); return nil })
 	group.Go(func() error { return serve(ctx, apiSocket, a.handler()) })
 	group.Go(func() error { return serve(ctx, registry, a.registryProxy()) })
 	return group.Wait()
+}
+
+// resume starts the control plane where the data says that the node runs one: a
+// new root disk does not know it yet.
+func (a *Agent) resume(ctx context.Context) error {
+	a.mu.Lock()
+	cluster := a.cluster
+	a.mu.Unlock()
+	if cluster.ID == "" {
+		return nil
+	}
+	if err := a.ControlPlane.Start(ctx, cluster); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("start the control plane of cluster %s: %w", cluster.Name, err)
+	}
+	return nil
 }
 
 // serve serves until ctx ends. Its own watches end with ctx.
