@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -36,51 +33,45 @@ type content struct {
 // scan reads every manifest.
 func (r *Registry) scan(ctx context.Context) (*content, error) {
 	c := &content{repositories: map[string]graph{}, unreadable: map[held]error{}}
-	enumerator, ok := r.images.(distribution.RepositoryEnumerator)
-	if !ok {
-		return nil, errors.New("list repositories: the storage can't")
+	names, err := r.tree.repositories()
+	if err != nil {
+		return nil, err
 	}
-	err := enumerator.Enumerate(ctx, func(name string) error {
-		named, err := reference.WithName(name)
-		if err != nil {
-			return err
+	for _, name := range names {
+		if err := r.scanRepository(ctx, name, c); err != nil {
+			return nil, fmt.Errorf("list images of %s: %w", name, err)
 		}
-		c.repositories[name] = graph{}
-		return r.scanRepository(ctx, named, c)
-	})
-	if err != nil && !absent(err) {
-		return nil, fmt.Errorf("list the registry's images: %w", err)
 	}
 	return c, nil
 }
 
-func (r *Registry) scanRepository(ctx context.Context, named reference.Named, c *content) error {
+func (r *Registry) scanRepository(ctx context.Context, name string, c *content) error {
+	named, err := reference.WithName(name)
+	if err != nil {
+		return err
+	}
 	manifests, err := r.manifests(ctx, named)
 	if err != nil {
 		return err
 	}
-	enumerator, ok := manifests.(distribution.ManifestEnumerator)
-	if !ok {
-		return errors.New("list manifests: the storage can't")
+	digests, err := r.tree.manifests(name)
+	if err != nil {
+		return err
 	}
-	err = enumerator.Enumerate(ctx, func(d digest.Digest) error {
+	g := graph{}
+	c.repositories[name] = g
+	for _, d := range digests {
+		g[d] = nil
 		m, err := manifests.Get(ctx, d)
 		if err != nil {
-			c.unreadable[held{named.Name(), d}] = err
-			c.repositories[named.Name()][d] = nil
-			return nil
+			c.unreadable[held{name, d}] = err
+			continue
 		}
-		var refs []digest.Digest
 		for _, ref := range m.References() {
-			refs = append(refs, ref.Digest)
+			g[d] = append(g[d], ref.Digest)
 		}
-		c.repositories[named.Name()][d] = refs
-		return nil
-	})
-	if absent(err) { // A repository that has had uploads only.
-		return nil
 	}
-	return err
+	return nil
 }
 
 // remove removes the image, its tags, and the manifests that only it needed,
@@ -190,20 +181,15 @@ func (r *Registry) sweep(ctx context.Context, c *content) error {
 	for _, name := range slices.Sorted(maps.Keys(c.repositories)) {
 		local := c.repositories[name].blobs()
 		maps.Copy(used, local)
-		if err := r.sweepLinks(ctx, vacuum, name, local); err != nil {
+		if err := r.sweepLinks(vacuum, name, local); err != nil {
 			return fmt.Errorf("collect blobs of %s: %w", name, err)
 		}
 	}
-	var unused []digest.Digest
-	err := r.images.Blobs().Enumerate(ctx, func(d digest.Digest) error {
-		if !used[d] {
-			unused = append(unused, d)
-		}
-		return nil
-	})
-	if err != nil && !absent(err) {
+	blobs, err := r.tree.blobs()
+	if err != nil {
 		return fmt.Errorf("list blobs: %w", err)
 	}
+	unused := slices.DeleteFunc(blobs, func(d digest.Digest) bool { return used[d] })
 	for _, d := range unused {
 		if err := vacuum.RemoveBlob(d.String()); err != nil && !absent(err) {
 			return fmt.Errorf("remove blob %s: %w", d, err)
@@ -228,93 +214,20 @@ func (g graph) blobs() map[digest.Digest]bool {
 }
 
 // sweepLinks removes the links of a repository to blobs that it does not use.
-// A repository that never had a manifest is not listed, so its links stay: they
-// are small, and one whose blob is gone counts as absent.
-func (r *Registry) sweepLinks(ctx context.Context, vacuum storage.Vacuum, name string, used map[digest.Digest]bool) error {
-	named, err := reference.WithName(name)
+func (r *Registry) sweepLinks(vacuum storage.Vacuum, name string, used map[digest.Digest]bool) error {
+	links, err := r.tree.links(name)
 	if err != nil {
 		return err
 	}
-	repository, err := r.images.Repository(ctx, named)
-	if err != nil {
-		return err
-	}
-	links, ok := repository.Blobs(ctx).(distribution.BlobEnumerator)
-	if !ok {
-		return errors.New("list links: the storage can't")
-	}
-	var unused []digest.Digest
-	err = links.Enumerate(ctx, func(d digest.Digest) error {
-		if !used[d] && !r.holds.has(name, d) {
-			unused = append(unused, d)
+	for _, d := range links {
+		if used[d] || r.holds.has(name, d) {
+			continue
 		}
-		return nil
-	})
-	if err != nil && !absent(err) {
-		return fmt.Errorf("list links: %w", err)
-	}
-	for _, d := range unused {
 		if err := vacuum.RemoveLayer(name, d); err != nil && !absent(err) {
 			return fmt.Errorf("remove link to %s: %w", d, err)
 		}
 	}
 	return nil
-}
-
-// removeUploads removes the unfinished uploads that have rested since before.
-// The library's own function tells their age by their start, not by their last
-// byte, and logs to the process's logger.
-func (r *Registry) removeUploads(before time.Time) error {
-	uploads, err := uploadDirs(r.dir)
-	if err != nil {
-		return fmt.Errorf("list unfinished uploads: %w", err)
-	}
-	for _, dir := range uploads {
-		touched, err := lastWrite(dir)
-		if err == nil && touched.Before(before) {
-			err = os.RemoveAll(dir)
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("remove unfinished upload: %w", err)
-		}
-	}
-	return nil
-}
-
-// uploadDirs are the directories of uploads: REPOSITORY/_uploads/UUID.
-func uploadDirs(dir string) ([]string, error) {
-	var found []string
-	err := filepath.WalkDir(filepath.Join(dir, "docker/registry/v2/repositories"), func(path string, e fs.DirEntry, err error) error {
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			return nil
-		case err != nil:
-			return err
-		case e.IsDir() && filepath.Base(filepath.Dir(path)) == "_uploads":
-			found = append(found, path)
-			return fs.SkipDir
-		case e.IsDir() && (e.Name() == "_layers" || e.Name() == "_manifests"):
-			return fs.SkipDir
-		}
-		return nil
-	})
-	return found, err
-}
-
-// lastWrite is when a file in dir was last written.
-func lastWrite(dir string) (time.Time, error) {
-	var last time.Time
-	err := filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := e.Info()
-		if err == nil && info.ModTime().After(last) {
-			last = info.ModTime()
-		}
-		return err
-	})
-	return last, err
 }
 
 // absent tells the library's many ways to say that something is not there.

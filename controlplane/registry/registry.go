@@ -24,7 +24,7 @@ import (
 // Registry is an image registry over a directory. Its methods may be called at
 // the same time.
 type Registry struct {
-	dir     string
+	tree    tree
 	log     *slog.Logger
 	library *logrus.Entry
 	app     *handlers.App
@@ -43,7 +43,7 @@ func Open(dir string, log *slog.Logger) (*Registry, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the registry's directory: %w", err)
 	}
-	r := &Registry{dir: dir, log: log, library: quietLogger(log)}
+	r := &Registry{tree: tree(dir), log: log, library: quietLogger(log)}
 	r.holds.since = map[held]time.Time{}
 	r.holds.now = time.Now
 	ctx := r.quiet(context.Background())
@@ -56,7 +56,7 @@ func Open(dir string, log *slog.Logger) (*Registry, error) {
 	r.images = images
 	r.holds.Lock()
 	defer r.holds.Unlock()
-	if err := r.removeUploads(time.Now()); err != nil {
+	if err := r.tree.removeUploads(time.Now()); err != nil {
 		return nil, err
 	}
 	content, err := r.scan(ctx)
@@ -94,7 +94,7 @@ func (r *Registry) quiet(ctx context.Context) context.Context {
 // idle goroutine of the library stays, which nothing can end.
 func (r *Registry) Close() error {
 	if err := r.app.Shutdown(); err != nil {
-		return fmt.Errorf("close registry %s: %w", r.dir, err)
+		return fmt.Errorf("close registry %s: %w", r.tree, err)
 	}
 	return nil
 }
@@ -139,7 +139,7 @@ func (r *Registry) Delete(ctx context.Context, name, dgst string) error {
 	if err := r.remove(ctx, named, d, content); err != nil {
 		return fmt.Errorf("delete image %s@%s: %w", name, d, err)
 	}
-	if err := r.removeUploads(time.Now().Add(-uploadAge)); err != nil {
+	if err := r.tree.removeUploads(time.Now().Add(-uploadAge)); err != nil {
 		return err
 	}
 	return r.sweep(ctx, content)

@@ -297,7 +297,7 @@ func TestAClientThatNeverComesBack(t *testing.T) {
 	}
 	_ = res.Body.Close()
 	uploads := func() int {
-		dirs, err := uploadDirs(s.dir)
+		dirs, err := s.tree.uploads("web")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -312,6 +312,9 @@ func TestAClientThatNeverComesBack(t *testing.T) {
 	s.remove("web", absent)
 	if s.blobs() != 0 {
 		t.Errorf("%d blobs are left after the grace", s.blobs())
+	}
+	if links, err := s.tree.links("web"); len(links) != 0 || err != nil {
+		t.Errorf("links %v, %v are left after the grace", links, err)
 	}
 	s.open()
 	if uploads() != 0 {
