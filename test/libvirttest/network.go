@@ -1,0 +1,66 @@
+package libvirttest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// Command runs a program in the host's network, from where VMs are reached,
+// and otherwise as any other: with the files and processes of this machine.
+func (h *Host) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, "nsenter", append([]string{"--net=" + h.Namespace, name}, args...)...)
+}
+
+// Inside runs a program where the daemons and VMs run: it sees the host's
+// processes under the numbers that they have there, and the host's /etc/libvirt,
+// /run/libvirt and /var/lib/libvirt.
+func (h *Host) Inside(ctx context.Context, name string, args ...string) *exec.Cmd {
+	target := strconv.Itoa(h.init.Process.Pid)
+	return exec.CommandContext(ctx, "nsenter", append([]string{"--target", target, "--net", "--mount", "--pid", "--ipc", name}, args...)...)
+}
+
+// Do calls f on a thread in the host's network. Sockets that f makes stay there;
+// f must make them itself, in no other goroutine, so addresses are IP addresses.
+func (h *Host) Do(f func() error) error {
+	result := make(chan error, 1)
+	go func() {
+		// The thread is never unlocked, so it ends with this goroutine and
+		// nobody else is run in the namespace.
+		runtime.LockOSThread()
+		result <- func() error {
+			namespace, err := os.Open(h.Namespace)
+			if err != nil {
+				return fmt.Errorf("enter the host's network: %w", err)
+			}
+			defer namespace.Close() //nolint:errcheck // nothing was written
+			if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET); err != nil {
+				return fmt.Errorf("enter the host's network: %w", err)
+			}
+			return f()
+		}()
+	}()
+	return <-result
+}
+
+// DialContext dials an IP address and port in the host's network.
+func (h *Host) DialContext(ctx context.Context, network, address string) (conn net.Conn, err error) {
+	err = h.Do(func() error {
+		conn, err = (&net.Dialer{}).DialContext(ctx, network, address)
+		return err
+	})
+	return conn, err
+}
+
+// Client gives an HTTP client that reaches VMs by their addresses. It keeps no
+// connection.
+func (h *Host) Client() *http.Client {
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: h.DialContext}}
+}
