@@ -158,11 +158,13 @@ func Watch(w http.ResponseWriter, r *http.Request, next func() (value any, chang
 var ErrGone = errors.New("it is gone")
 
 // ReadWatch calls see with each value of a watch, until see returns false or an
-// error. It returns ErrGone where the thing is gone, and io.ErrUnexpectedEOF
-// where the stream broke off.
+// error. It returns ErrGone where the thing is gone, the cause where ctx has
+// ended, and an error that is io.ErrUnexpectedEOF where the stream broke off,
+// be it in the middle of a value.
 func ReadWatch[T any](ctx context.Context, body io.Reader, see func(T) (more bool, err error)) error {
 	lines := bufio.NewScanner(body)
 	lines.Buffer(nil, maxBody)
+	lines.Split(wholeLines)
 	for lines.Scan() {
 		line := bytes.TrimSpace(lines.Bytes())
 		if len(line) == 0 {
@@ -179,13 +181,25 @@ func ReadWatch[T any](ctx context.Context, body io.Reader, see func(T) (more boo
 			return err
 		}
 	}
-	if ctx.Err() != nil {
+	switch err := lines.Err(); {
+	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case errors.Is(err, bufio.ErrTooLong):
+		return fmt.Errorf("read a watch: a value has more than %d bytes", maxBody)
+	case err == nil || errors.Is(err, io.ErrUnexpectedEOF):
+		return io.ErrUnexpectedEOF
+	default:
+		return fmt.Errorf("%w: %w", io.ErrUnexpectedEOF, err)
 	}
-	if err := lines.Err(); err != nil {
-		return fmt.Errorf("read a watch: %w", err)
+}
+
+// wholeLines is a bufio.SplitFunc. Unlike bufio.ScanLines it drops a last line
+// without an end: that is half a value.
+func wholeLines(data []byte, _ bool) (advance int, line []byte, err error) {
+	if i := bytes.IndexByte(data, '\n'); i >= 0 {
+		return i + 1, data[:i], nil
 	}
-	return io.ErrUnexpectedEOF
+	return 0, nil, nil
 }
 
 // ReadAnswer reads the answer of a call into value, which may be nil, or
