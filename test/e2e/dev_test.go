@@ -1,0 +1,245 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/skerry-io/skerry/test/images"
+	"github.com/skerry-io/skerry/test/podmantest"
+)
+
+// dev is a node without a VM: skerry dev over a Podman of the test's own.
+type dev struct {
+	podman   *podmantest.Service
+	endpoint string
+	dir      string
+}
+
+func startDev(t *testing.T) *dev {
+	t.Helper()
+	d := &dev{podman: podmantest.StartService(t)}
+	// Not t.TempDir: the path of a unix socket is short.
+	dir, err := os.MkdirTemp("", "skerry-dev")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) }) //nolint:errcheck // a directory in the temporary directory
+	d.dir = dir
+	process := exec.Command("nsenter", "--net=/run/netns/"+d.podman.Namespace,
+		filepath.Join(bin, "skerry"), "dev", "--dir", dir, "--podman", d.podman.Socket)
+	out, err := process.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	logs, err := os.Create(filepath.Join(t.TempDir(), "skerry.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	process.Stderr = logs
+	if err := process.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		process.Process.Signal(os.Interrupt) //nolint:errcheck // it may have ended
+		process.Wait()                       //nolint:errcheck // it was interrupted
+		if t.Failed() {
+			if text, err := os.ReadFile(logs.Name()); err == nil {
+				t.Logf("skerry dev said:\n%s", text)
+			}
+		}
+	})
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatalf("skerry dev ended before it said its endpoint: %v", err)
+	}
+	d.endpoint = strings.TrimSpace(line)
+	return d
+}
+
+// get asks for a page until it is what is wanted, or the test's patience ends.
+func (d *dev) get(t *testing.T, path, want string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	client := d.podman.Client()
+	var last string
+	for ctx.Err() == nil {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:8080"+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			last = err.Error()
+			continue
+		}
+		body, err := io.ReadAll(response.Body)
+		response.Body.Close() //nolint:errcheck // it was read
+		if last = string(body); err == nil && strings.Contains(last, want) {
+			return
+		}
+	}
+	t.Fatalf("%s does not answer with %q: %s", path, want, last)
+}
+
+// containers lists the IDs of the containers of a service.
+func (d *dev) containers(t *testing.T, service string) []string {
+	t.Helper()
+	out, err := d.podman.Podman(t.Context(), "ps", "-a", "--no-trunc", "--format", "{{.ID}}", "--filter", "label=io.skerry.service="+service).Output()
+	if err != nil {
+		t.Fatalf("list the containers: %v", err)
+	}
+	ids := strings.Fields(string(out))
+	slices.Sort(ids)
+	return ids
+}
+
+const devConfiguration = `
+resource "skerry_cluster" "home" {
+  name    = "home"
+  servers = [%[1]q]
+}
+resource "skerry_image" "web" {
+  cluster = skerry_cluster.home.endpoint
+  name    = "web"
+  archive = %[2]q
+}
+resource "skerry_service" "web" {
+  cluster   = skerry_cluster.home.endpoint
+  name      = "web"
+  image     = skerry_image.web.reference
+  ports     = [{ target = 8080 }]
+  env       = { GREETING = "hello" }
+  resources = { cpu = "50m", memory = "32MiB" }
+}
+resource "skerry_service" "worker" {
+  cluster   = skerry_cluster.home.endpoint
+  name      = "worker"
+  image     = skerry_image.web.reference
+  replicas  = %[3]d
+  resources = { cpu = "50m", memory = "32MiB" }
+}
+`
+
+// What a service lives through, without a VM.
+func TestServices(t *testing.T) {
+	d := startDev(t)
+	one, two := images.ArchiveVersion(t, "1"), images.ArchiveVersion(t, "2")
+	configure := func(archive string, workers int, more ...string) string {
+		return fmt.Sprintf(devConfiguration, d.endpoint, archive, workers) + strings.Join(more, "\n")
+	}
+	tf := NewTerraform(t, bin, configure(one, 1))
+	destroyed := false
+	t.Cleanup(func() {
+		if !destroyed {
+			tf.Try(t, "destroy", "-auto-approve") //nolint:errcheck // the test has failed already
+		}
+	})
+
+	tf.Apply(t)
+	d.get(t, "/", "version 1")
+	tf.Settled(t)
+
+	t.Run("more replicas leave the running ones alone", func(t *testing.T) {
+		before := d.containers(t, "worker")
+		tf.Configure(t, configure(one, 3))
+		tf.Apply(t)
+		after := d.containers(t, "worker")
+		if len(after) != 3 || !slices.Contains(after, before[0]) {
+			t.Errorf("before: %v, after: %v", before, after)
+		}
+		tf.Settled(t)
+	})
+
+	t.Run("another image replaces the replicas", func(t *testing.T) {
+		tf.Configure(t, configure(two, 1))
+		tf.Apply(t)
+		d.get(t, "/", "version 2")
+		tf.Settled(t)
+	})
+
+	t.Run("a crashed container comes back", func(t *testing.T) {
+		before := d.containers(t, "web")
+		d.crash(t)
+		d.get(t, "/", "version 2")
+		if after := d.containers(t, "web"); !slices.Equal(before, after) {
+			t.Errorf("the replica was replaced, and not started again: %v, %v", before, after)
+		}
+		tf.Settled(t)
+	})
+
+	t.Run("a container that was removed by hand comes back", func(t *testing.T) {
+		before := d.containers(t, "web")
+		if out, err := d.podman.Podman(t.Context(), append([]string{"rm", "-f", "-t", "0"}, before...)...).CombinedOutput(); err != nil {
+			t.Fatalf("remove the container: %v: %s", err, out)
+		}
+		d.get(t, "/", "version 2")
+		tf.Settled(t)
+	})
+
+	t.Run("what can't run says why", func(t *testing.T) {
+		for _, c := range []struct{ name, service, want string }{
+			{"command", `command = ["/nothing"]` + "\n  entrypoint = [\"/nothing\"]", "CommandNotFound"},
+			{"crash", `env = { EXIT = "3" }`, "exit code 3"},
+			{"port", `ports = [{ target = 8080 }]`, "port 8080/tcp is taken by service web"},
+			{"memory", `resources = { memory = "1000GiB" }`, "short of memory"},
+		} {
+			bad := fmt.Sprintf("resource \"skerry_service\" \"bad\" {\n  cluster = skerry_cluster.home.endpoint\n  name = \"bad\"\n  image = skerry_image.web.reference\n  %s\n}\n", c.service)
+			tf.Configure(t, configure(two, 1, bad))
+			if said := tf.ApplyFails(t); !strings.Contains(said, c.want) {
+				t.Errorf("%s: the error does not say %q:\n%s", c.name, c.want, said)
+			}
+		}
+		missing := "resource \"skerry_service\" \"bad\" {\n  cluster = skerry_cluster.home.endpoint\n  name = \"bad\"\n  image = \"registry.skerry.internal/web:1\"\n}\n"
+		tf.Configure(t, configure(two, 1, missing))
+		if said := tf.ApplyFails(t); !strings.Contains(said, "use the reference of a skerry_image") {
+			t.Errorf("a wrong image is not explained:\n%s", said)
+		}
+		tf.Configure(t, configure(two, 1))
+		tf.Apply(t)
+		d.get(t, "/", "version 2")
+	})
+
+	t.Run("everything can be imported", func(t *testing.T) {
+		cluster := tf.Attribute(t, "skerry_cluster.home", "endpoint").(string)
+		tf.Forget(t)
+		tf.Run(t, "import", "skerry_cluster.home", d.endpoint)
+		tf.Run(t, "import", "skerry_image.web", "web="+two+"@"+cluster)
+		tf.Run(t, "import", "skerry_service.web", "web@"+cluster)
+		tf.Run(t, "import", "skerry_service.worker", "worker@"+cluster)
+		tf.Settled(t)
+	})
+
+	tf.Destroy(t)
+	destroyed = true
+	if left := append(d.containers(t, "web"), d.containers(t, "worker")...); len(left) > 0 {
+		t.Errorf("containers after the destroy: %v", left)
+	}
+	for _, name := range []string{"etcd", "registry", "cluster.json"} {
+		if _, err := os.Stat(filepath.Join(d.dir, "data", name)); !os.IsNotExist(err) {
+			t.Errorf("%s is there after the destroy", name)
+		}
+	}
+}
+
+// crash makes the web program end.
+func (d *dev) crash(t *testing.T) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1:8080/crash", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if response, err := d.podman.Client().Do(request); err == nil {
+		response.Body.Close() //nolint:errcheck // it has no content of interest
+	}
+}
