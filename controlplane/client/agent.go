@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"math"
 	"net/http"
 	"net/url"
 
@@ -25,9 +24,11 @@ func (a *Agent) Node(ctx context.Context) (resources.NodeInfo, error) {
 }
 
 // Await returns when the agent answers, or with the last failure when ctx ends.
+// It bears with another host key and with a refused login for a while: a
+// machine at its first boot may show its image's before it has its own.
 func (a *Agent) Await(ctx context.Context) (resources.NodeInfo, error) {
 	var node resources.NodeInfo
-	err := a.callWith(ctx, math.MaxInt32, http.MethodGet, "/v1/node", nil, &node)
+	err := a.callWith(ctx, booting, http.MethodGet, "/v1/node", nil, &node)
 	return node, wrap(err, "wait for the agent at %s", nodeOf(a.endpoints))
 }
 

@@ -3,6 +3,9 @@
 //
 // A Dialer holds what it takes to log in, and one SSH connection for each
 // machine, over which all calls go. Server and Agent are the two APIs.
+//
+// Every call is idempotent, so what does not come through is sent again, here
+// and nowhere else; how often is the call's patience.
 package client
 
 import (
@@ -13,9 +16,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
@@ -60,29 +66,48 @@ func (d *Dialer) dialAny(ctx context.Context, endpoints []resources.Endpoint) (n
 	return nil, fmt.Errorf("%w: %w", ErrUnreachable, errors.Join(failures...))
 }
 
-// Attempts of a call whose connection fails: with the waits of a quarter to two
-// seconds between them, a restart of the server goes unnoticed.
-const callRetries = 4
-
-// call sends one request and reads its answer. Every call is idempotent, so it
-// is sent again where its connection breaks.
-func (c *connection) call(ctx context.Context, method, path string, in, out any) error {
-	return c.callWith(ctx, callRetries, method, path, in, out)
+// patience is how long a call goes on where it does not come through. The waits
+// between attempts grow from a quarter of a second to two seconds.
+type patience struct {
+	retries int
+	// boot is how long another host key or a refused login is taken for a
+	// machine at its first boot, whose sshd can be up before its keys are.
+	boot time.Duration
 }
 
-func (c *connection) callWith(ctx context.Context, retries int, method, path string, in, out any) error {
-	response, err := c.send(ctx, retries, method, path, in)
+var (
+	// once is for what is said again anyhow.
+	once = patience{}
+	// usual outlasts a restart of the server.
+	usual = patience{retries: 4}
+	// resuming, about a minute, outlasts a restart of the machine's network.
+	resuming = patience{retries: 30}
+	// booting outlasts everything but the caller.
+	booting = patience{retries: math.MaxInt32, boot: 3 * time.Minute}
+)
+
+// call sends one request and reads its answer.
+func (c *connection) call(ctx context.Context, method, path string, in, out any) error {
+	return c.callWith(ctx, usual, method, path, in, out)
+}
+
+func (c *connection) callWith(ctx context.Context, p patience, method, path string, in, out any) error {
+	response, err := c.send(ctx, p, method, path, in)
 	if err != nil {
 		return err
 	}
-	defer response.Body.Close() //nolint:errcheck // it was read
-	if err := api.ReadAnswer(response, out); err != nil {
-		return err
-	}
-	return nil
+	defer finish(response)
+	return api.ReadAnswer(response, out)
 }
 
-func (c *connection) send(ctx context.Context, retries int, method, path string, in any) (*http.Response, error) {
+// finish reads what is left of an answer, which lets its connection carry the
+// next call.
+func finish(response *http.Response) {
+	io.CopyN(io.Discard, response.Body, 64<<10) //nolint:errcheck // the connection is not used again then
+	response.Body.Close()                       //nolint:errcheck // it was read
+}
+
+func (c *connection) send(ctx context.Context, p patience, method, path string, in any) (*http.Response, error) {
 	var body any
 	if in != nil {
 		text, err := json.Marshal(in)
@@ -96,54 +121,98 @@ func (c *connection) send(ctx context.Context, retries int, method, path string,
 		return nil, fmt.Errorf("make the request %s: %w", path, err)
 	}
 	request.Header.Set(api.Header, api.Version)
+	attempts := &attempts{patience: p}
 	sender := retryablehttp.NewClient()
 	sender.HTTPClient = &http.Client{Transport: c.transport}
 	sender.Logger = nil
-	sender.RetryMax, sender.RetryWaitMin, sender.RetryWaitMax = retries, 250*time.Millisecond, 2*time.Second
-	sender.CheckRetry = retry
+	sender.RetryMax, sender.RetryWaitMin, sender.RetryWaitMax = p.retries, 250*time.Millisecond, 2*time.Second
+	sender.CheckRetry = attempts.again
 	sender.ErrorHandler = func(_ *http.Response, err error, _ int) (*http.Response, error) { return nil, err }
 	response, err := sender.Do(request)
 	if err != nil {
-		if ctx.Err() != nil && !errors.Is(err, ErrUnreachable) {
-			err = fmt.Errorf("%w: %w", ErrUnreachable, context.Cause(ctx))
-		}
-		return nil, err
+		return nil, attempts.failure(ctx)
 	}
 	return response, nil
 }
 
-// retry sends again what did not come through. A wrong host key or a refused
-// login is not mended by trying.
-func retry(ctx context.Context, _ *http.Response, err error) (bool, error) {
+// attempts is what came of the attempts of one call.
+type attempts struct {
+	patience
+	last error
+	// denied is when the machine first showed another key or refused a login.
+	denied time.Time
+}
+
+// again says whether a call is sent again. It is retryablehttp's CheckRetry.
+func (a *attempts) again(ctx context.Context, _ *http.Response, err error) (bool, error) {
+	if err == nil {
+		return false, nil
+	}
+	// What ctx cut off says nothing of the machine, but the attempt before did.
 	if ctx.Err() != nil {
 		return false, err
 	}
+	var wrapped *url.Error // names a method and an address that nobody knows
+	if errors.As(err, &wrapped) {
+		err = wrapped.Err
+	}
+	a.last = err
 	var permanent *permanentError
 	if errors.As(err, &permanent) {
-		return false, err
+		if a.denied.IsZero() {
+			a.denied = time.Now()
+		}
+		if !permanent.atBoot || time.Since(a.denied) >= a.boot {
+			return false, err
+		}
 	}
-	return err != nil, nil
+	return true, nil
+}
+
+// failure says why the call did not come through.
+func (a *attempts) failure(ctx context.Context) error {
+	err := a.last
+	switch {
+	case err == nil:
+		return fmt.Errorf("%w: no connection came about: %w", ErrUnreachable, context.Cause(ctx))
+	case !IsUnreachable(err):
+		err = fmt.Errorf("%w: the connection broke off: %w", ErrUnreachable, err)
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w (%w)", err, context.Cause(ctx))
+	}
+	return err
 }
 
 // watch calls see with every value of a watch, across broken connections, until
 // see returns false, the thing is gone or ctx ends.
 func watch[T any](ctx context.Context, c *connection, path string, see func(T) (more bool, err error)) error {
-	for {
-		response, err := c.send(ctx, callRetries, http.MethodGet, path+"?watch=1", nil)
+	p := usual
+	for pause := time.Duration(0); ; pause = min(2*pause+100*time.Millisecond, 2*time.Second) {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(pause):
+		}
+		response, err := c.send(ctx, p, http.MethodGet, path+"?watch=1", nil)
 		if err != nil {
 			return err
 		}
 		if response.StatusCode >= http.StatusBadRequest {
 			err := api.ReadAnswer(response, nil)
-			response.Body.Close() //nolint:errcheck // it was read
+			finish(response)
 			return err
 		}
-		err = api.ReadWatch(ctx, response.Body, see)
+		err = api.ReadWatch(ctx, response.Body, func(value T) (bool, error) {
+			pause = 0
+			return see(value)
+		})
 		response.Body.Close() //nolint:errcheck // it was read
 		if !errors.Is(err, io.ErrUnexpectedEOF) || ctx.Err() != nil {
 			return err
 		}
-		c.log.Debug("a watch broke off, and begins again", "path", path)
+		c.log.Debug("a watch broke off, and begins again", "path", path, "err", err)
+		p = resuming
 	}
 }
 
@@ -154,11 +223,8 @@ func (c *connection) closeIdle() { c.transport.CloseIdleConnections() }
 func nodeOf(endpoints []resources.Endpoint) string {
 	hosts := make([]string, len(endpoints))
 	for i, e := range endpoints {
-		hosts[i] = e.Host
-		if e.Host == "" {
-			hosts[i] = e.Socket
-		}
+		hosts[i] = first(e.Host, e.Socket)
 	}
 	slices.Sort(hosts)
-	return fmt.Sprint(hosts)
+	return strings.Join(hosts, ", ")
 }

@@ -1,12 +1,15 @@
 package client
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
@@ -15,37 +18,86 @@ import (
 // defaultKeys are the private keys that ssh itself looks for, in ~/.ssh.
 var defaultKeys = []string{"id_ed25519", "id_ecdsa", "id_rsa"}
 
-// signers returns the keys to log in with: that of the options, or those of the
-// home directory and of the SSH agent.
-func (o Options) signers() ([]ssh.Signer, error) {
-	if o.Key != "" {
-		signer, err := readKey(o.Key)
+// lockedError is a private key behind a passphrase.
+type lockedError struct {
+	path string
+	// public is the key's other half, or nil where nothing tells it.
+	public ssh.PublicKey
+}
+
+func (l *lockedError) Error() string {
+	return fmt.Sprintf("the SSH key %s has a passphrase: add it to ssh-agent with ssh-add, and set ssh.agent", l.path)
+}
+
+// signers returns the keys to log in with, each once: that of the options, or
+// those of the SSH agent and the home directory, after the preferred ones.
+func (d *Dialer) signers(preferred ...string) ([]ssh.Signer, error) {
+	var inAgent []ssh.Signer
+	if d.options.Agent {
+		inAgent = d.agent.signers()
+	}
+	if d.options.Key != "" {
+		signer, err := findKey(d.options.Key, inAgent)
 		if err != nil {
 			return nil, err
 		}
 		return []ssh.Signer{signer}, nil
 	}
 	var all []ssh.Signer
-	if o.Agent {
-		all = append(all, agentSigners()...)
-	}
-	var unreadable error
-	for _, name := range defaultKeys {
-		signer, err := readKey(filepath.Join(home(), ".ssh", name))
+	var unusable error
+	add := func(path string) {
+		signer, err := findKey(path, inAgent)
 		switch {
 		case err == nil:
 			all = append(all, signer)
 		case !errors.Is(err, os.ErrNotExist):
-			unreadable = err
+			unusable = err
 		}
 	}
+	for _, path := range preferred {
+		add(path)
+	}
+	all = append(all, inAgent...)
+	for _, name := range defaultKeys {
+		add(filepath.Join(home(), ".ssh", name))
+	}
 	if len(all) == 0 {
-		if unreadable != nil {
-			return nil, unreadable
+		if unusable != nil {
+			return nil, unusable
 		}
 		return nil, errors.New("there is no SSH key to log in to nodes with: make one with ssh-keygen -t ed25519, start ssh-agent, or set ssh.key in the provider")
 	}
-	return all, nil
+	return unique(all), nil
+}
+
+// findKey reads a private key, or finds it in the SSH agent where it has a
+// passphrase.
+func findKey(path string, inAgent []ssh.Signer) (ssh.Signer, error) {
+	signer, err := readKey(path)
+	var locked *lockedError
+	if !errors.As(err, &locked) || locked.public == nil {
+		return signer, err
+	}
+	for _, s := range inAgent {
+		if same(s.PublicKey(), locked.public) {
+			return s, nil
+		}
+	}
+	return nil, err
+}
+
+func same(a, b ssh.PublicKey) bool { return bytes.Equal(a.Marshal(), b.Marshal()) }
+
+// unique drops what is there already: a key in a file may be in the agent too,
+// and sshd counts each offer as an attempt.
+func unique(all []ssh.Signer) []ssh.Signer {
+	var kept []ssh.Signer
+	for _, s := range all {
+		if !slices.ContainsFunc(kept, func(k ssh.Signer) bool { return same(k.PublicKey(), s.PublicKey()) }) {
+			kept = append(kept, s)
+		}
+	}
+	return kept
 }
 
 func readKey(path string) (ssh.Signer, error) {
@@ -57,47 +109,81 @@ func readKey(path string) (ssh.Signer, error) {
 		return nil, fmt.Errorf("read the SSH key (ssh.key): %w", err)
 	}
 	signer, err := ssh.ParsePrivateKey(text)
-	var locked *ssh.PassphraseMissingError
+	var missing *ssh.PassphraseMissingError
 	switch {
-	case errors.As(err, &locked):
-		return nil, fmt.Errorf("the SSH key %s has a passphrase: add it to ssh-agent with ssh-add", path)
+	case errors.As(err, &missing):
+		return nil, &lockedError{path: path, public: publicHalf(path, missing.PublicKey)}
 	case err != nil:
 		return nil, fmt.Errorf("read the SSH key %s: it is not a private key in OpenSSH's or PEM form", path)
 	}
 	return signer, nil
 }
 
-// agentSigners returns the keys of the SSH agent, or none where none answers.
-func agentSigners() []ssh.Signer {
+// publicHalf gives the public key of a locked file: the one in it, or else the
+// one beside it.
+func publicHalf(path string, inside ssh.PublicKey) ssh.PublicKey {
+	if inside != nil {
+		return inside
+	}
+	text, err := os.ReadFile(path + ".pub")
+	if err != nil {
+		return nil
+	}
+	public, _, _, _, err := ssh.ParseAuthorizedKey(text)
+	if err != nil {
+		return nil
+	}
+	return public
+}
+
+// sshAgent is the connection to the SSH agent. Its keys sign over it, so it
+// stays open.
+type sshAgent struct {
+	mu        sync.Mutex // guards both
+	connected net.Conn
+	client    agent.Agent // over connected; it sends one request at a time
+}
+
+// signers returns the keys of the agent, or none where none answers.
+func (a *sshAgent) signers() []ssh.Signer {
 	socket := os.Getenv("SSH_AUTH_SOCK")
 	if socket == "" {
 		return nil
 	}
-	connected, err := net.Dial("unix", socket)
-	if err != nil {
-		return nil
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	// The second attempt is for an agent that was started again.
+	for range 2 {
+		if a.connected == nil {
+			connected, err := net.Dial("unix", socket)
+			if err != nil {
+				return nil
+			}
+			a.connected, a.client = connected, agent.NewClient(connected)
+		}
+		signers, err := a.client.Signers()
+		if err == nil {
+			return signers
+		}
+		a.connected.Close() //nolint:errcheck // it is of no use
+		a.connected = nil
 	}
-	// The signers sign over the connection, which lives as long as the process.
-	signers, err := agent.NewClient(connected).Signers()
-	if err != nil {
-		connected.Close() //nolint:errcheck // it is of no use
-		return nil
-	}
-	return signers
+	return nil
 }
 
-func (o Options) auth() ([]ssh.AuthMethod, error) {
-	signers, err := o.signers()
-	if err != nil {
-		return nil, err
+func (a *sshAgent) close() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.connected != nil {
+		a.connected.Close() //nolint:errcheck // it carries nothing any more
+		a.connected = nil
 	}
-	return []ssh.AuthMethod{ssh.PublicKeys(signers...)}, nil
 }
 
 // PublicKeys returns the public halves of the keys that the dialer logs in
 // with, as lines of authorized_keys.
 func (d *Dialer) PublicKeys() ([]string, error) {
-	signers, err := d.options.signers()
+	signers, err := d.signers()
 	if err != nil {
 		return nil, err
 	}

@@ -112,7 +112,7 @@ func (s *Server) DeleteNode(ctx context.Context, id resources.NodeID) error {
 // PutStatus reports what the agent of a node sees. It is the heartbeat as well,
 // and is not sent twice: the next one follows.
 func (s *Server) PutStatus(ctx context.Context, id resources.NodeID, statuses []resources.ReplicaStatus) error {
-	return wrap(s.callWith(ctx, 0, http.MethodPut, nodePath(id)+"/status", statuses, nil), "report the status")
+	return wrap(s.callWith(ctx, once, http.MethodPut, nodePath(id)+"/status", statuses, nil), "report the status")
 }
 
 // WatchAssignments calls see with what the node has to run, each time whole.

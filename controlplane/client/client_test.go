@@ -1,0 +1,335 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/crypto/ssh"
+
+	"github.com/skerry-io/skerry/controlplane/api"
+	"github.com/skerry-io/skerry/resources"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fakeAPI answers on a unix socket.
+type fakeAPI struct {
+	socket string
+	server *http.Server
+}
+
+func serve(t *testing.T, handler http.Handler) *fakeAPI {
+	t.Helper()
+	f := &fakeAPI{socket: filepath.Join(shortDir(t), "s")}
+	f.start(t, handler)
+	return f
+}
+
+func (f *fakeAPI) start(t *testing.T, handler http.Handler) {
+	t.Helper()
+	listener, err := net.Listen("unix", f.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.server = &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
+	go f.server.Serve(listener)            //nolint:errcheck // it ends with Close
+	t.Cleanup(func() { f.server.Close() }) //nolint:errcheck // it ends with the test
+}
+
+// node serves the API of an agent.
+func node(t *testing.T) *fakeAPI {
+	t.Helper()
+	mux := http.NewServeMux()
+	mux.Handle("GET /v1/node", api.Handler(func(*http.Request) (any, error) { return resources.NodeInfo{ID: "n1", Name: "one"}, nil }))
+	return serve(t, mux)
+}
+
+// atHome makes a home with a key, which it returns, and a dialer that uses it.
+func atHome(t *testing.T) (*Dialer, ssh.Signer) {
+	t.Helper()
+	dir := t.TempDir()
+	t.Setenv("HOME", dir)
+	t.Setenv("SSH_AUTH_SOCK", "")
+	key := writeKey(t, filepath.Join(dir, ".ssh", "id_ed25519"), "")
+	return dialer(t, Options{}), key
+}
+
+func dialer(t *testing.T, o Options) *Dialer {
+	t.Helper()
+	d := NewDialer(o)
+	t.Cleanup(d.Close)
+	return d
+}
+
+func TestUnixSocket(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
+	d := dialer(t, Options{})
+	info, err := d.Agent(resources.Endpoint{Socket: node(t).socket}).Node(t.Context())
+	if err != nil || info.Name != "one" {
+		t.Fatalf("%+v, %v", info, err)
+	}
+	err = d.Agent(resources.Endpoint{Socket: node(t).socket}).Grow(t.Context())
+	if err == nil || api.IsNotFound(err) || IsUnreachable(err) {
+		t.Errorf("a call that the agent lacks: %v", err)
+	}
+}
+
+func TestSSH(t *testing.T) {
+	d, key := atHome(t)
+	sshd := newSSHServer(t, key.PublicKey())
+	info, err := d.Agent(sshd.endpoint(node(t).socket)).Node(t.Context())
+	if err != nil || info.Name != "one" {
+		t.Fatalf("%+v, %v", info, err)
+	}
+}
+
+// Whatever is called at once, a machine sees one login.
+func TestOneConnectionForAllCalls(t *testing.T) {
+	d, key := atHome(t)
+	sshd := newSSHServer(t, key.PublicKey())
+	one, other := node(t), node(t)
+	var calls sync.WaitGroup
+	for i := range 40 {
+		socket := one.socket
+		if i%2 == 0 {
+			socket = other.socket
+		}
+		calls.Go(func() {
+			if _, err := d.Agent(sshd.endpoint(socket)).Node(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	calls.Wait()
+	if got := sshd.tries.Load(); got != 1 {
+		t.Errorf("the machine saw %d connections, want 1", got)
+	}
+}
+
+// An answer that is longer than a buffer leaves its connection usable.
+func TestAnswersAreReadToTheirEnd(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
+	var dialed atomic.Int32
+	mux := http.NewServeMux()
+	mux.Handle("GET /v1/events", api.Handler(func(*http.Request) (any, error) {
+		return []resources.Event{{Message: strings.Repeat("long ", 10_000)}}, nil
+	}))
+	f := serve(t, mux)
+	f.server.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			dialed.Add(1)
+		}
+	}
+	s := dialer(t, Options{}).Server(resources.Endpoint{Socket: f.socket})
+	for range 5 {
+		if _, err := s.Events(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := dialed.Load(); got != 1 {
+		t.Errorf("5 calls took %d connections, want 1", got)
+	}
+}
+
+func TestWrongHostKeyFailsAtOnce(t *testing.T) {
+	d, key := atHome(t)
+	sshd := newSSHServer(t, key.PublicKey())
+	endpoint := sshd.endpoint(node(t).socket)
+	pinned := endpoint.HostKey
+	endpoint.HostKey = "SHA256:another"
+	_, err := d.Agent(endpoint).Node(t.Context())
+	mention(t, err, "another host key", "SHA256:another", pinned, "log in to root@"+sshd.address)
+	if !IsUnreachable(err) {
+		t.Error("the node itself was not reached, and the error does not say so")
+	}
+	if got := sshd.tries.Load(); got != 1 {
+		t.Errorf("it was tried %d times", got)
+	}
+	endpoint.HostKey = ""
+	_, err = d.Agent(endpoint).Node(t.Context())
+	mention(t, err, "has no hostkey")
+	if got := sshd.tries.Load(); got != 1 {
+		t.Error("a machine without a pinned key was dialed")
+	}
+}
+
+func TestRefusedLoginFailsAtOnce(t *testing.T) {
+	d, _ := atHome(t)
+	sshd := newSSHServer(t)
+	_, err := d.Agent(sshd.endpoint("/none")).Node(t.Context())
+	mention(t, err, "none of the keys", "ssh.key", "log in to root@"+sshd.address)
+	if got := sshd.tries.Load(); got != 1 {
+		t.Errorf("it was tried %d times", got)
+	}
+}
+
+// A machine at its first boot refuses connections, then shows its image's host
+// key, refuses the login, lacks the socket, and answers at last.
+func TestAwaitAFirstBoot(t *testing.T) {
+	d, key := atHome(t)
+	sshd := newSSHServer(t)
+	f := node(t)
+	own := sshd.endpoint(f.socket)
+	image := newKey(t)
+	sshd.swapKey(image)
+	sshd.onTry(func(try int32) {
+		switch try {
+		case 2:
+			sshd.swapKey(sshd.key)
+		case 3:
+			sshd.accepts(key.PublicKey())
+		}
+	})
+	info, err := d.Agent(own).Await(t.Context())
+	if err != nil || info.Name != "one" {
+		t.Fatalf("%+v, %v", info, err)
+	}
+	if got := sshd.tries.Load(); got != 3 {
+		t.Errorf("it took %d attempts, want 3", got)
+	}
+}
+
+// What a user reads when the time is up names what was wrong last.
+func TestAwaitTellsTheLastFailure(t *testing.T) {
+	d, key := atHome(t)
+	nobody, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := nobody.Addr().String()
+	nobody.Close() //nolint:errcheck // nobody listens there from now on
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { silent.Close() }) //nolint:errcheck // the test is over
+	sshd, stranger := newSSHServer(t, key.PublicKey()), newSSHServer(t)
+	wrong := sshd.endpoint("/none")
+	wrong.HostKey = "SHA256:another"
+	at := func(address string) resources.Endpoint {
+		e := sshd.endpoint("/none")
+		e.Host, e.Port, _ = net.SplitHostPort(address)
+		return e
+	}
+	var cases sync.WaitGroup
+	defer cases.Wait()
+	for _, c := range []struct {
+		name     string
+		endpoint resources.Endpoint
+		want     []string
+	}{
+		{"nobody listens", at(refused), []string{"log in to root@" + refused, "connection refused"}},
+		{"sshd says nothing", at(silent.Addr().String()), []string{"127.0.0.1"}},
+		{"another machine", wrong, []string{"another host key"}},
+		{"a stranger", stranger.endpoint("/none"), []string{"none of the keys"}},
+		{"no agent yet", sshd.endpoint("/none"), []string{"connect to /none on 127.0.0.1", "no such file"}},
+		{"no agent here", resources.Endpoint{Socket: "/none"}, []string{"connect to /none", "no such file"}},
+	} {
+		cases.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, err := d.Agent(c.endpoint).Await(ctx)
+			if err == nil {
+				t.Errorf("%s: there was no error", c.name)
+				return
+			}
+			t.Logf("%s: %v", c.name, err)
+			mention(t, err, append(c.want, "wait for the agent", "it does not answer", "deadline")...)
+			if !IsUnreachable(err) || !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("the error is neither ErrUnreachable nor the context's: %v", err)
+			}
+			if strings.Contains(err.Error(), "http://") {
+				t.Errorf("the error shows what is not the user's: %v", err)
+			}
+		})
+	}
+}
+
+func TestReconnect(t *testing.T) {
+	d, key := atHome(t)
+	sshd := newSSHServer(t, key.PublicKey())
+	agent := d.Agent(sshd.endpoint(node(t).socket))
+	for range 3 {
+		if _, err := agent.Node(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		sshd.kill()
+	}
+	if got := sshd.logins.Load(); got != 3 {
+		t.Errorf("%d logins, want 3", got)
+	}
+}
+
+// A machine that hangs keeps its connection, and answers nothing. The call that
+// waits for it ends, and the next one logs in again.
+func TestSilentMachineIsNoticed(t *testing.T) {
+	d, key := atHome(t)
+	d.keepalive = 20 * time.Millisecond
+	sshd := newSSHServer(t, key.PublicKey())
+	agent := d.Agent(sshd.endpoint(node(t).socket))
+	if _, err := agent.Node(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	sshd.setFrozen(true)
+	sshd.onTry(func(int32) { sshd.setFrozen(false) })
+	if _, err := agent.Node(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := sshd.logins.Load(); got != 2 {
+		t.Errorf("%d logins, want 2", got)
+	}
+}
+
+// Nobody waits longer than his own time for a login that others began.
+func TestALoginThatHangs(t *testing.T) {
+	d, _ := atHome(t)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() }) //nolint:errcheck // the test is over
+	sshd := newSSHServer(t)
+	e := sshd.endpoint("/none")
+	e.Host, e.Port, _ = net.SplitHostPort(listener.Addr().String())
+	var calls sync.WaitGroup
+	began := time.Now()
+	for range 10 {
+		calls.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			if _, err := d.Agent(e).Node(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("it ended with %v", err)
+			}
+		})
+	}
+	calls.Wait()
+	d.Close()
+	if took := time.Since(began); took > dialTimeout/2 {
+		t.Errorf("ten calls and the end took %s", took)
+	}
+	if _, err := d.Agent(e).Node(t.Context()); !errors.Is(err, errClosed) {
+		t.Errorf("a call after the end: %v", err)
+	}
+}
+
+// mention checks that an error says what a user needs.
+func mention(t *testing.T, err error, words ...string) {
+	t.Helper()
+	if err == nil {
+		t.Fatal("there was no error")
+	}
+	for _, word := range words {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("the error does not mention %q: %v", word, err)
+		}
+	}
+}
