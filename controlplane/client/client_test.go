@@ -25,6 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type fakeAPI struct {
 	socket string
 	server *http.Server
+	dialed atomic.Int32 // connections so far
 }
 
 func serve(t *testing.T, handler http.Handler) *fakeAPI {
@@ -40,7 +41,10 @@ func (f *fakeAPI) start(t *testing.T, handler http.Handler) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.server = &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
+	f.server = &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute, ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
+		f.dialed.Add(1)
+		return ctx
+	}}
 	go f.server.Serve(listener)            //nolint:errcheck // it ends with Close
 	t.Cleanup(func() { f.server.Close() }) //nolint:errcheck // it ends with the test
 }
@@ -118,24 +122,18 @@ func TestOneConnectionForAllCalls(t *testing.T) {
 // An answer that is longer than a buffer leaves its connection usable.
 func TestAnswersAreReadToTheirEnd(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
-	var dialed atomic.Int32
 	mux := http.NewServeMux()
 	mux.Handle("GET /v1/events", api.Handler(func(*http.Request) (any, error) {
 		return []resources.Event{{Message: strings.Repeat("long ", 10_000)}}, nil
 	}))
 	f := serve(t, mux)
-	f.server.ConnState = func(_ net.Conn, s http.ConnState) {
-		if s == http.StateNew {
-			dialed.Add(1)
-		}
-	}
 	s := dialer(t, Options{}).Server(resources.Endpoint{Socket: f.socket})
 	for range 5 {
 		if _, err := s.Events(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := dialed.Load(); got != 1 {
+	if got := f.dialed.Load(); got != 1 {
 		t.Errorf("5 calls took %d connections, want 1", got)
 	}
 }
@@ -180,11 +178,11 @@ func TestAwaitAFirstBoot(t *testing.T) {
 	f := node(t)
 	own := sshd.endpoint(f.socket)
 	image := newKey(t)
-	sshd.swapKey(image)
+	sshd.show(image)
 	sshd.onTry(func(try int32) {
 		switch try {
 		case 2:
-			sshd.swapKey(sshd.key)
+			sshd.show(sshd.key)
 		case 3:
 			sshd.accepts(key.PublicKey())
 		}

@@ -170,7 +170,7 @@ func TestBastionWithAnotherKindOfKey(t *testing.T) {
 	d, key := atHome(t)
 	inner, outer := newSSHServer(t, key.PublicKey()), newSSHServer(t, key.PublicKey())
 	rsa := newRSAKey(t)
-	outer.config.AddHostKey(rsa)
+	outer.show(outer.key, rsa)
 	know(t, home(), outer.address, rsa.PublicKey())
 	endpoint := inner.endpoint(node(t).socket)
 	endpoint.Bastion = "me@" + outer.address

@@ -26,7 +26,6 @@ import (
 type sshServer struct {
 	address string
 	key     ssh.Signer
-	config  *ssh.ServerConfig // of keys that don't change
 	logins  atomic.Int32
 	tries   atomic.Int32
 	running sync.WaitGroup
@@ -34,7 +33,7 @@ type sshServer struct {
 	mu       sync.Mutex // guards all below
 	accepted []ssh.PublicKey
 	tried    func(int32) // called before each connection is served
-	shown    ssh.Signer  // shown instead of config's keys
+	shown    []ssh.Signer
 	conns    map[net.Conn]struct{}
 	// frozen makes the server read and answer nothing, and keep every
 	// connection, as a machine does that hangs.
@@ -45,8 +44,7 @@ type sshServer struct {
 func newSSHServer(t *testing.T, accepted ...ssh.PublicKey) *sshServer {
 	t.Helper()
 	s := &sshServer{accepted: accepted, key: newKey(t), conns: map[net.Conn]struct{}{}, thawed: make(chan struct{})}
-	s.config = &ssh.ServerConfig{PublicKeyCallback: s.check}
-	s.config.AddHostKey(s.key)
+	s.show(s.key)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -93,11 +91,10 @@ func (s *sshServer) accept(listener net.Listener) {
 
 func (s *sshServer) serve(c net.Conn) {
 	defer c.Close() //nolint:errcheck // it is over
-	config := s.config
+	config := &ssh.ServerConfig{PublicKeyCallback: s.check}
 	s.mu.Lock()
-	if s.shown != nil {
-		config = &ssh.ServerConfig{PublicKeyCallback: s.check}
-		config.AddHostKey(s.shown)
+	for _, key := range s.shown {
+		config.AddHostKey(key)
 	}
 	s.mu.Unlock()
 	conn, channels, requests, err := ssh.NewServerConn(c, config)
@@ -180,11 +177,11 @@ func (s *sshServer) onTry(f func(try int32)) {
 	s.tried = f
 }
 
-// swapKey makes the server show another host key.
-func (s *sshServer) swapKey(key ssh.Signer) {
+// show sets the host keys that the server shows.
+func (s *sshServer) show(keys ...ssh.Signer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.shown = key
+	s.shown = keys
 }
 
 func (s *sshServer) accepts(keys ...ssh.PublicKey) {
