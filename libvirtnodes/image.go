@@ -52,7 +52,9 @@ func (l *localImage) close() {
 }
 
 // baseVolume names the base volume of an image by the checksum of its file.
-func baseVolume(sum string) string { return "skerry-base-" + sum[:16] + ".img" }
+func baseVolume(sum string) string { return basePrefix + sum[:16] + ".img" }
+
+const basePrefix = "skerry-base-"
 
 // volumeOf names the base volume of an image without reading the image, where
 // its user wrote the checksum.

@@ -576,6 +576,10 @@ func (h *Host) remove(p *pool, r record, keepData bool) error {
 	if err := p.pool.Refresh(0); err != nil {
 		return fmt.Errorf("refresh storage pool %s: %w", p.name, err)
 	}
+	base, err := p.baseOf(rootVolume(r.Name))
+	if err != nil {
+		return err
+	}
 	volumes := []string{rootVolume(r.Name), seedVolume(r.Name)}
 	logs, err := p.consoleLogs(r.Name)
 	if err != nil {
@@ -595,7 +599,7 @@ func (h *Host) remove(p *pool, r record, keepData bool) error {
 			return err
 		}
 	}
-	return nil
+	return p.removeUnused(base)
 }
 
 func undefine(d *libvirt.Domain) error {

@@ -183,6 +183,47 @@ func (p *pool) format(volume *libvirt.StorageVol) string {
 	return described.Target.Format.Type
 }
 
+// baseOf names the base image of a root disk, or nothing where there is none.
+func (p *pool) baseOf(name string) (string, error) {
+	volume, err := p.volume(name)
+	if errors.Is(err, errNoVolume) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	defer volume.Free() //nolint:errcheck // it only gives memory back
+	text, err := volume.GetXMLDesc(0)
+	var described libvirtxml.StorageVolume
+	if err == nil {
+		err = described.Unmarshal(text)
+	}
+	if err != nil {
+		return "", fmt.Errorf("look at volume %s: %w", name, err)
+	}
+	if described.BackingStore == nil {
+		return "", nil
+	}
+	return filepath.Base(described.BackingStore.Path), nil
+}
+
+// removeUnused removes a base image that no root disk of the pool rests on.
+func (p *pool) removeUnused(base string) error {
+	if !strings.HasPrefix(base, basePrefix) {
+		return nil
+	}
+	all, err := p.pool.ListStorageVolumes()
+	if err != nil {
+		return fmt.Errorf("list the volumes of storage pool %s: %w", p.name, err)
+	}
+	for _, volume := range all {
+		if of, err := p.baseOf(volume); err != nil || of == base {
+			return err
+		}
+	}
+	return p.remove(base)
+}
+
 // read returns the last n bytes of a volume, or all where n is 0.
 func (p *pool) read(name string, n uint64) ([]byte, error) {
 	volume, err := p.volume(name)

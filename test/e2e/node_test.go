@@ -1,0 +1,280 @@
+package e2e
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/skerry-io/skerry/test/images"
+	"github.com/skerry-io/skerry/test/libvirttest"
+)
+
+// nodeTest is one node on a hypervisor of the test's own.
+type nodeTest struct {
+	host    *libvirttest.Host
+	tf      *Terraform
+	key     string
+	archive string
+}
+
+// machine is what the tests change of the node.
+type machine struct {
+	image  string
+	memory string
+	disk   string
+	label  string
+	value  string // of the service's variable
+}
+
+const nodeConfiguration = `
+provider "skerry" {
+  hypervisor = %[1]q
+  ssh        = { key = %[2]q, agent = false }
+}
+resource "skerry_node" "one" {
+  name      = "one"
+  pool      = %[3]q
+  image     = { source = %[4]q }
+  memory    = %[5]q
+  disk      = %[6]q
+  data_disk = { size = "1GiB" }
+  networks  = [{ network = %[7]q }]
+  labels    = { zone = %[8]q }
+}
+resource "skerry_cluster" "home" {
+  name    = "home"
+  servers = [skerry_node.one.endpoint]
+}
+resource "skerry_image" "web" {
+  cluster = skerry_cluster.home.endpoint
+  name    = "web"
+  archive = %[9]q
+}
+resource "skerry_service" "web" {
+  cluster = skerry_cluster.home.endpoint
+  name    = "web"
+  image   = skerry_image.web.reference
+  ports   = [{ target = 8080, published = 80 }]
+  env     = { GREETING = %[10]q }
+}
+`
+
+func (n *nodeTest) configure(t *testing.T, m machine) {
+	t.Helper()
+	text := fmt.Sprintf(nodeConfiguration, n.host.URI, n.key, n.host.Pool, m.image, m.memory, m.disk, n.host.Network, m.label, n.archive, m.value)
+	if n.tf == nil {
+		n.tf = NewTerraform(t, bin, text)
+		n.tf.Within = []string{"nsenter", "--net=" + n.host.Namespace}
+		return
+	}
+	n.tf.Configure(t, text)
+}
+
+func nodeImage(t *testing.T, release string) string {
+	t.Helper()
+	path, err := filepath.Abs("../../build/image/skerry-node-" + release + ".qcow2")
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	if err != nil {
+		t.Fatalf("the node image is missing: make image RELEASE=%s: %v", release, err)
+	}
+	return path
+}
+
+func sshKey(t *testing.T) string {
+	t.Helper()
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKey(private, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// answers asks the service until it says what is wanted.
+func (n *nodeTest) answers(t *testing.T, want string) {
+	t.Helper()
+	address, ok := n.tf.Attribute(t, "skerry_node.one", "address").(string)
+	if !ok {
+		t.Fatal("the node has no address")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	var last string
+	for ctx.Err() == nil {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := n.host.Client().Do(request)
+		if err != nil {
+			last = err.Error()
+			continue
+		}
+		body, err := io.ReadAll(response.Body)
+		response.Body.Close() //nolint:errcheck // it was read
+		if last = string(body); err == nil && strings.Contains(last, want) {
+			return
+		}
+	}
+	t.Fatalf("the service does not answer with %q: %s", want, last)
+}
+
+func (n *nodeTest) virsh(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := n.host.Virsh(context.WithoutCancel(t.Context()), args...)
+	if err != nil {
+		t.Fatalf("virsh %s: %v", strings.Join(args, " "), err)
+	}
+	return out
+}
+
+func (n *nodeTest) files(t *testing.T) []string {
+	t.Helper()
+	entries, err := os.ReadDir(n.host.PoolDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	return names
+}
+
+// What a node lives through, from a create that is killed to a destroy that
+// leaves nothing. The steps share one machine, because each boot takes a minute
+// or two under emulation.
+func TestNode(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots a VM; left out by -short")
+	}
+	trixie, bookworm := nodeImage(t, "trixie"), nodeImage(t, "bookworm")
+	n := &nodeTest{host: libvirttest.Start(t), key: sshKey(t), archive: images.Archive(t)}
+	m := machine{image: trixie, memory: "1GiB", disk: "4GiB", label: "a", value: "hello"}
+	n.configure(t, m)
+	t.Cleanup(func() {
+		if t.Failed() {
+			if log, err := os.ReadFile(filepath.Join(n.host.PoolDir, "one-console.log")); err == nil {
+				t.Logf("the console:\n%s", log[max(0, len(log)-4000):])
+			}
+		}
+	})
+
+	step := func(name string, f func(t *testing.T)) {
+		t.Helper()
+		if !t.Failed() {
+			t.Run(name, f)
+		}
+	}
+
+	step("a create that is killed leaves no orphan", func(t *testing.T) {
+		n.killDuringCreate(t)
+		n.tf.Apply(t)
+		n.answers(t, "hello")
+		n.tf.Settled(t)
+		if machines := strings.Fields(n.virsh(t, "list", "--all", "--name")); !slices.Equal(machines, []string{"one"}) {
+			t.Errorf("machines: %v", machines)
+		}
+	})
+
+	step("memory, disk, labels and the service change in place", func(t *testing.T) {
+		id := n.tf.Attribute(t, "skerry_node.one", "id")
+		m.memory, m.disk, m.label, m.value = "1200MiB", "5GiB", "b", "changed"
+		n.configure(t, m)
+		n.tf.Apply(t)
+		n.answers(t, "changed")
+		n.tf.Settled(t)
+		if now := n.tf.Attribute(t, "skerry_node.one", "id"); now != id {
+			t.Errorf("the node was replaced: %v, %v", id, now)
+		}
+	})
+
+	step("everything can be imported", func(t *testing.T) {
+		cluster := n.tf.Attribute(t, "skerry_cluster.home", "endpoint").(string)
+		node := n.tf.Attribute(t, "skerry_node.one", "endpoint").(string)
+		n.tf.Forget(t)
+		n.tf.Run(t, "import", "skerry_node.one", n.host.Pool+"/one")
+		n.tf.Run(t, "import", "skerry_cluster.home", node)
+		n.tf.Run(t, "import", "skerry_image.web", "web="+n.archive+"@"+cluster)
+		n.tf.Run(t, "import", "skerry_service.web", "web@"+cluster)
+		n.tf.Settled(t)
+	})
+
+	step("a stopped machine is drift, and one that was deleted is repaired", func(t *testing.T) {
+		n.virsh(t, "destroy", "one")
+		if out, err := n.tf.Try(t, "plan", "-detailed-exitcode", "-no-color"); err == nil || !strings.Contains(out, `"stopped"`) {
+			t.Errorf("a stopped machine is no drift: %v\n%s", err, out)
+		}
+		n.virsh(t, "undefine", "one")
+		n.tf.Apply(t)
+		n.answers(t, "changed")
+		n.tf.Settled(t)
+	})
+
+	step("another image keeps the cluster and its services", func(t *testing.T) {
+		cluster := n.tf.Attribute(t, "skerry_cluster.home", "id")
+		m.image = bookworm
+		n.configure(t, m)
+		n.tf.Apply(t)
+		n.answers(t, "changed")
+		n.tf.Settled(t)
+		if now := n.tf.Attribute(t, "skerry_cluster.home", "id"); now != cluster {
+			t.Errorf("the cluster was replaced: %v, %v", cluster, now)
+		}
+		if revision := n.tf.Attribute(t, "skerry_service.web", "revision"); fmt.Sprint(revision) != "2" {
+			t.Errorf("the service begins anew: its revision is %v, and it was changed once", revision)
+		}
+	})
+
+	n.tf.Destroy(t)
+	if machines := strings.TrimSpace(n.virsh(t, "list", "--all", "--name")); machines != "" {
+		t.Errorf("machines after the destroy: %s", machines)
+	}
+	if left := n.files(t); len(left) > 0 {
+		t.Errorf("volumes after the destroy: %v", left)
+	}
+}
+
+// killDuringCreate kills Terraform and the plugin once the machine runs.
+func (n *nodeTest) killDuringCreate(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	apply := n.tf.Command(ctx, "apply", "-auto-approve", "-no-color")
+	ownGroup(apply)
+	if err := apply.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for ctx.Err() == nil && strings.TrimSpace(n.virsh(t, "list", "--name")) == "" {
+		select {
+		case <-ctx.Done():
+		case <-time.After(200 * time.Millisecond): // libvirt's events don't reach this process
+		}
+	}
+	killGroup(apply)
+	apply.Wait() //nolint:errcheck // it was killed
+	if ctx.Err() != nil {
+		t.Fatal("the machine does not start")
+	}
+}
