@@ -1,11 +1,12 @@
 package server
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"maps"
 	"net/http"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -65,9 +66,9 @@ func (s *Server) look(ctx context.Context) (*view, error) {
 // watch answers with one value of the view, or with each.
 func (s *Server) watch(w http.ResponseWriter, r *http.Request, find func(*view) any) {
 	if api.Wanted(r) {
-		v, err := s.look(r.Context())
+		state, err := s.Store.Load(r.Context())
 		if err == nil {
-			s.board.put(v)
+			s.board.put(state, time.Now())
 			api.Watch(w, r, func() (any, <-chan struct{}) {
 				v, changed := s.board.get()
 				return find(v), changed
@@ -108,16 +109,19 @@ func (s *Server) putNode(r *http.Request) (any, error) {
 	if string(node.ID) != r.PathValue("id") || node.ID == "" {
 		return nil, api.Errorf(http.StatusBadRequest, "the node says that it is %q", node.ID)
 	}
-	return nil, s.update(r.Context(), func(state *store.State) ([]store.Change, error) {
+	joined := false
+	err = s.update(r.Context(), func(state *store.State) ([]store.Change, error) {
 		old, found := state.Nodes[node.ID]
-		if found && reflect.DeepEqual(old, node) {
+		joined = !found
+		if found && same(old, node) {
 			return nil, nil
-		}
-		if !found {
-			s.events.add("node/"+node.Name, "Joined", "the node joined the cluster", time.Now())
 		}
 		return []store.Change{store.PutNode(node)}, nil
 	})
+	if joined && err == nil {
+		s.events.add("node/"+node.Name, "Joined", "the node joined the cluster", time.Now())
+	}
+	return nil, err
 }
 
 func (s *Server) deleteNode(r *http.Request) (any, error) {
@@ -134,7 +138,7 @@ func (s *Server) getAssignments(w http.ResponseWriter, r *http.Request) {
 	s.watch(w, r, func(v *view) any {
 		// An agent that is not registered yet has nothing to do, and nothing
 		// to clean up either.
-		if _, found := v.state.Nodes[id]; !found {
+		if !hasNode(v.state, id) {
 			return nil
 		}
 		return append([]resources.Replica{}, v.state.ReplicasOn(id)...)
@@ -146,13 +150,33 @@ func (s *Server) putStatus(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	id := resources.NodeID(r.PathValue("id"))
+	if err := s.checkMember(r.Context(), id); err != nil {
+		return nil, err
+	}
 	now := time.Now()
-	for _, status := range s.reports.put(resources.NodeID(r.PathValue("id")), statuses, now) {
-		if status.Reason != "" {
-			s.events.add("replica/"+string(status.ID), string(status.Reason), status.Message, now)
-		}
+	for _, status := range s.reports.put(id, statuses, now) {
+		s.events.add("replica/"+string(status.ID), string(status.Reason), status.Message, now)
 	}
 	return nil, nil
+}
+
+// checkMember refuses a node that is not registered, which makes its agent
+// register it. The board saves a look into the store for each heartbeat.
+func (s *Server) checkMember(ctx context.Context, id resources.NodeID) error {
+	if v, _ := s.board.get(); hasNode(v.state, id) {
+		return nil
+	}
+	state, err := s.Store.Load(ctx)
+	if err == nil && !hasNode(state, id) {
+		err = api.Errorf(http.StatusNotFound, "node %s is not in the cluster", id)
+	}
+	return err
+}
+
+func hasNode(state *store.State, id resources.NodeID) bool {
+	_, found := state.Nodes[id]
+	return found
 }
 
 func (s *Server) listServices(r *http.Request) (any, error) {
@@ -192,17 +216,23 @@ func (s *Server) putService(r *http.Request) (any, error) {
 		return nil, api.Invalid(problems)
 	}
 	var written resources.ServiceRecord
+	resolve := s.resolveOnce(r.Context(), service.Template)
+	revised := false
 	err = s.update(r.Context(), func(state *store.State) ([]store.Change, error) {
 		old, found := state.Services[service.Name]
-		if found && !old.Deleting && reflect.DeepEqual(old.Service, service) {
-			written = old
+		if found && !old.Deleting && same(old.Service, service) {
+			written, revised = old, false
 			return nil, nil
 		}
-		written, err = s.revise(r.Context(), old, service)
+		written, err = revise(old, service, resolve)
+		revised = written.Revision != old.Revision
 		return []store.Change{store.PutService(written)}, err
 	})
 	if err != nil {
 		return nil, err
+	}
+	if revised {
+		s.events.add("service/"+service.Name, "Revised", strings.TrimSpace("a new revision runs "+service.Image+" "+written.ImageDigest), time.Now())
 	}
 	v, err := s.look(r.Context())
 	if err != nil {
@@ -212,19 +242,26 @@ func (s *Server) putService(r *http.Request) (any, error) {
 }
 
 // revise gives the record of the service as it is wanted now. A changed
-// template is a new revision, whose image is resolved once.
-func (s *Server) revise(ctx context.Context, old resources.ServiceRecord, service resources.Service) (resources.ServiceRecord, error) {
+// template is a new revision, whose image is resolved.
+func revise(old resources.ServiceRecord, service resources.Service, resolve func() (string, error)) (resources.ServiceRecord, error) {
 	next := resources.ServiceRecord{Service: service, Revision: old.Revision, ImageDigest: old.ImageDigest}
-	if old.Revision > 0 && reflect.DeepEqual(old.Service.Template, service.Template) {
+	if old.Revision > 0 && same(old.Service.Template, service.Template) {
 		return next, nil
 	}
-	digest, err := s.resolve(ctx, service.Template)
+	digest, err := resolve()
 	if err != nil {
 		return next, err
 	}
 	next.Revision, next.ImageDigest = old.Revision+1, digest
-	s.events.add("service/"+service.Name, "Revised", strings.TrimSpace("a new revision runs "+service.Image+" "+digest), time.Now())
 	return next, nil
+}
+
+// same is true where two values are stored alike: an empty list that is there
+// and one that is absent are.
+func same[T any](a, b T) bool {
+	x, errX := json.Marshal(a)
+	y, errY := json.Marshal(b)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
 }
 
 func (s *Server) deleteService(r *http.Request) (any, error) {

@@ -35,26 +35,31 @@ func (v *view) nodes(state *store.State) []schedule.Node {
 
 // board shows the latest view to every reader.
 type board struct {
+	reports *reports
+
 	mu      sync.Mutex // guards both
 	latest  *view
 	changed chan struct{} // closed when there is a newer view
 }
 
-func newBoard() *board {
+func newBoard(r *reports) *board {
 	empty := (&store.State{}).With()
-	return &board{latest: &view{state: empty}, changed: make(chan struct{})}
+	return &board{reports: r, latest: &view{state: empty}, changed: make(chan struct{})}
 }
 
-// put shows a view, unless it is older than what stands there.
-func (b *board) put(v *view) {
+// put shows the state, unless a newer one stands there, with what agents have
+// reported by now, and returns what it shows. Neither half ever goes back,
+// whoever is faster.
+func (b *board) put(state *store.State, now time.Time) *view {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if v.state.Revision < b.latest.state.Revision {
-		return
+	if state.Revision < b.latest.state.Revision {
+		state = b.latest.state
 	}
-	b.latest = v
+	b.latest = b.reports.view(state, now)
 	close(b.changed)
 	b.changed = make(chan struct{})
+	return b.latest
 }
 
 func (b *board) get() (*view, <-chan struct{}) {
@@ -68,7 +73,8 @@ func (b *board) get() (*view, <-chan struct{}) {
 type reports struct {
 	news chan struct{} // holds a value when something has changed
 
-	mu    sync.Mutex // guards both below
+	mu    sync.Mutex // guards all below
+	began time.Time  // when the leader began
 	heard map[resources.NodeID]time.Time
 	seen  map[resources.NodeID][]resources.ReplicaStatus
 }
@@ -80,7 +86,7 @@ func newReports() *reports {
 	}
 }
 
-// put takes a node's report, and returns what is new in it.
+// put takes a node's report, and returns the failures that are new in it.
 func (r *reports) put(node resources.NodeID, statuses []resources.ReplicaStatus, now time.Time) []resources.ReplicaStatus {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -89,20 +95,43 @@ func (r *reports) put(node resources.NodeID, statuses []resources.ReplicaStatus,
 		before[s.ID] = s
 	}
 	known := now.Sub(r.heard[node]) < NodeTimeout && len(before) == len(statuses)
-	var fresh []resources.ReplicaStatus
+	var failures []resources.ReplicaStatus
 	for _, s := range statuses {
-		if !reflect.DeepEqual(before[s.ID], s) {
-			fresh = append(fresh, s)
+		old := before[s.ID]
+		known = known && reflect.DeepEqual(old, s)
+		if s.Reason != "" && (s.Failures > old.Failures || s.Reason != old.Reason || s.Message != old.Message) {
+			failures = append(failures, s)
 		}
 	}
 	r.heard[node], r.seen[node] = now, statuses
-	if !known || len(fresh) > 0 {
+	if !known {
 		select {
 		case r.news <- struct{}{}:
 		default:
 		}
 	}
-	return fresh
+	return failures
+}
+
+// lead says when the leader began.
+func (r *reports) lead(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.began = now
+}
+
+// complete is true once the leader has heard of every node what it can: a node
+// has reported, or has been silent for as long as a lost one. Before that, what
+// it has not heard of may well run.
+func (r *reports) complete(state *store.State, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id := range state.Nodes {
+		if _, heard := r.heard[id]; !heard && now.Sub(r.began) < NodeTimeout {
+			return false
+		}
+	}
+	return true
 }
 
 func (r *reports) forget(node resources.NodeID) {
@@ -129,13 +158,13 @@ func (r *reports) view(state *store.State, now time.Time) *view {
 }
 
 // nextSilence is how long it takes until a node that is heard now would count
-// as lost.
+// as lost, or one that was never heard.
 func (r *reports) nextSilence(now time.Time) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	next := NodeTimeout
-	for _, heard := range r.heard {
-		if left := NodeTimeout - now.Sub(heard); left > 0 {
+	for _, since := range append(slices.Collect(maps.Values(r.heard)), r.began) {
+		if left := NodeTimeout - now.Sub(since); left > 0 {
 			next = min(next, left)
 		}
 	}

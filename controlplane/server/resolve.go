@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -15,6 +16,11 @@ import (
 	"github.com/skerry-io/skerry/controlplane/api"
 	"github.com/skerry-io/skerry/resources"
 )
+
+// resolveOnce is resolve for a change that may be planned several times.
+func (s *Server) resolveOnce(ctx context.Context, t resources.Template) func() (string, error) {
+	return sync.OnceValues(func() (string, error) { return s.resolve(ctx, t) })
+}
 
 // resolve gives the digest that a template's image has now, so that all
 // replicas of a revision run the same. It is empty where only the nodes can
@@ -39,7 +45,8 @@ func (s *Server) resolve(ctx context.Context, t resources.Template) (string, err
 	if pinned {
 		return digest, nil
 	}
-	if t.PullPolicy == resources.PullNever || strings.HasPrefix(t.Image, "localhost/") {
+	// "docker://" and its like are for Podman to read.
+	if t.PullPolicy == resources.PullNever || strings.HasPrefix(t.Image, "localhost/") || strings.Contains(t.Image, ":/") {
 		return "", nil
 	}
 	digest, err := s.Resolve(ctx, t.Image)
@@ -48,6 +55,8 @@ func (s *Server) resolve(ctx context.Context, t resources.Template) (string, err
 		return digest, nil
 	case errors.As(err, &refused) && refused.StatusCode == http.StatusNotFound:
 		return "", problem("%q is not in its registry; check the name and the tag", t.Image)
+	case name.IsErrBadName(err):
+		return "", problem("%q is not an image reference: %v", t.Image, err)
 	default:
 		s.Log.Warn("the image's registry does not tell its digest; each node pulls what it finds", "image", t.Image, "err", err)
 		s.events.add("image/"+t.Image, "NotResolved", err.Error(), time.Now())

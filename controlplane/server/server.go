@@ -45,6 +45,9 @@ type Config struct {
 // three heartbeats.
 const NodeTimeout = 3 * Heartbeat
 
+// retryWait is how long the leader waits after a step that failed.
+const retryWait = time.Second
+
 // Heartbeat is how often an agent reports, at least.
 const Heartbeat = 5 * time.Second
 
@@ -58,11 +61,13 @@ type Server struct {
 
 // New makes a server. It does nothing before Run.
 func New(c Config) *Server {
-	return &Server{Config: c, reports: newReports(), board: newBoard(), events: &events{}}
+	r := newReports()
+	return &Server{Config: c, reports: r, board: newBoard(r), events: &events{}}
 }
 
 // Run leads until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
+	s.reports.lead(time.Now())
 	changed := s.Store.Watch(ctx)
 	silence := time.NewTimer(NodeTimeout)
 	defer silence.Stop()
@@ -74,10 +79,12 @@ func (s *Server) Run(ctx context.Context) error {
 		case <-s.reports.news:
 		case <-silence.C:
 		}
+		next := s.reports.nextSilence(time.Now())
 		if err := s.lead(ctx); err != nil && ctx.Err() == nil {
 			s.Log.Error("the leader's step was not carried out, and is tried again", "err", err)
+			next = min(next, retryWait)
 		}
-		silence.Reset(s.reports.nextSilence(time.Now()))
+		silence.Reset(next)
 	}
 }
 
@@ -89,9 +96,12 @@ func (s *Server) lead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	v := s.reports.view(state, time.Now())
-	s.board.put(v)
-	changes := decide(v, time.Now())
+	now := time.Now()
+	s.board.put(state, now)
+	if !s.reports.complete(state, now) {
+		return nil
+	}
+	changes := decide(s.reports.view(state, now), now)
 	if len(changes) == 0 {
 		return nil
 	}

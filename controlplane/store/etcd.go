@@ -134,7 +134,10 @@ func (e *Etcd) Watch(ctx context.Context) <-chan struct{} {
 	wake(watcher)
 	go func() {
 		for ctx.Err() == nil {
-			for range e.client.Watch(clientv3.WithRequireLeader(ctx), prefix, clientv3.WithPrefix()) {
+			// etcd watches from a moment after this call. Its notice of that
+			// moment wakes for what was written before it.
+			options := []clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithCreatedNotify()}
+			for range e.client.Watch(clientv3.WithRequireLeader(ctx), prefix, options...) {
 				wake(watcher)
 			}
 			// A watch that broke off may have missed something.

@@ -96,11 +96,11 @@ func newState() *State {
 
 // With returns the state as it is after the changes; s stays as it was.
 func (s *State) With(changes ...Change) *State {
-	next := &State{
-		Revision: s.Revision,
-		Nodes:    maps.Clone(s.Nodes), Services: maps.Clone(s.Services),
-		Replicas: maps.Clone(s.Replicas), versions: s.versions,
-	}
+	next := newState()
+	next.Revision, next.versions = s.Revision, s.versions
+	maps.Copy(next.Nodes, s.Nodes)
+	maps.Copy(next.Services, s.Services)
+	maps.Copy(next.Replicas, s.Replicas)
 	for _, c := range changes {
 		next.apply(c)
 	}

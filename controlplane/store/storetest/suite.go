@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -22,6 +23,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	t.Run("deleting what is absent succeeds", func(t *testing.T) { absent(t, open(t)) })
 	t.Run("more changes than a batch holds", func(t *testing.T) { many(t, open(t)) })
 	t.Run("a watcher is told of each change", func(t *testing.T) { watch(t, open(t)) })
+	t.Run("a watcher is told of a change that comes at once", func(t *testing.T) { watchAtOnce(t, open(t)) })
 }
 
 func service(name string, revision int) resources.ServiceRecord {
@@ -105,5 +107,24 @@ func watch(t *testing.T, s store.Store) {
 		case <-t.Context().Done():
 			t.Fatal("the watcher was not told")
 		}
+	}
+}
+
+// What a watcher has loaded when it waits is never older than the store.
+func watchAtOnce(t *testing.T, s store.Store) {
+	for revision := 1; revision <= 200; revision++ {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		changed := s.Watch(ctx)
+		<-changed
+		if got := load(t, s).Services["web"].Revision; got != revision-1 {
+			t.Fatalf("revision %d, want %d", got, revision-1)
+		}
+		commit(t, s, store.PutService(service("web", revision)))
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			t.Fatalf("the watcher was not told of change %d", revision)
+		}
+		cancel()
 	}
 }
