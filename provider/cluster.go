@@ -29,6 +29,7 @@ const patience = 10 * time.Second
 var cluster = definition.Resource[*Connections, Cluster]{
 	Name:     "cluster",
 	Doc:      "The control plane, on given nodes.",
+	ImportID: "The ID is the endpoint of the node that runs the control plane.",
 	Timeouts: definition.Timeouts{Create: 10 * time.Minute, Read: time.Minute, Update: 10 * time.Minute, Delete: 5 * time.Minute},
 	Check:    func(c *Cluster) resources.Problems { return c.Validate() },
 	Plan:     planCluster,

@@ -26,6 +26,7 @@ type Image struct {
 var image = definition.Resource[*Connections, Image]{
 	Name:     "image",
 	Doc:      "A container image from a file, in the cluster's own registry.",
+	ImportID: "The ID is `NAME=ARCHIVE@ENDPOINT`, with the path of the image's file and the endpoint of the cluster.",
 	Timeouts: definition.Timeouts{Create: 20 * time.Minute, Read: time.Minute, Update: 20 * time.Minute, Delete: 5 * time.Minute},
 	Check: func(i *Image) resources.Problems {
 		p := i.Validate()

@@ -35,6 +35,7 @@ type Node struct {
 var node = definition.Resource[*Connections, Node]{
 	Name:     "node",
 	Doc:      "A libvirt VM that is ready to run containers.",
+	ImportID: "The ID is `NAME`, or `POOL/NAME` where the pool isn't `default`, with `@URI` of the hypervisor where it isn't the provider's.",
 	Timeouts: definition.Timeouts{Create: 20 * time.Minute, Read: 2 * time.Minute, Update: 20 * time.Minute, Delete: 10 * time.Minute},
 	Check:    func(n *Node) resources.Problems { return n.Validate() },
 	Plan:     planNode,

@@ -13,6 +13,7 @@ import (
 )
 
 //go:generate go run ./definition/docgen -out docs_gen.go . ../resources
+//go:generate go test . -run TestTheReferenceIsUpToDate -update
 
 const about = "Nodes as libvirt VMs, a control plane on them, and self-healing services that run there through Podman."
 

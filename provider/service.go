@@ -33,6 +33,7 @@ type Service struct {
 var service = definition.Resource[*Connections, Service]{
 	Name:     "service",
 	Doc:      "Replicas of a container, kept running.",
+	ImportID: "The ID is `NAME@ENDPOINT`, with the endpoint of the cluster.",
 	Timeouts: definition.Timeouts{Create: 10 * time.Minute, Read: time.Minute, Update: 10 * time.Minute, Delete: 5 * time.Minute},
 	Check:    checkService,
 	Plan: func(_ context.Context, _ *Connections, p *definition.Planning[Service]) resources.Problems {

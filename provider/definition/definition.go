@@ -47,6 +47,8 @@ type Resource[C, S any] struct {
 	Name string
 	// Doc says what the resource is, for its reference page.
 	Doc string
+	// ImportID says what the ID of an import is, for the reference page.
+	ImportID string
 	// Timeouts are the deadlines of the calls unless the user sets others.
 	Timeouts Timeouts
 	// Check returns every problem with what the user wrote. Values that are
@@ -103,8 +105,8 @@ type timeouts struct {
 
 // Definition is a Resource of any struct, as the front-ends serve it.
 type Definition struct {
-	Name, Doc string
-	Type      *Type
+	Name, Doc, ImportID string
+	Type                *Type
 
 	timeouts Timeouts
 	ops      operations
@@ -137,7 +139,7 @@ func (r Resource[C, S]) Define(docs map[string]string) (*Definition, error) {
 		return nil, fmt.Errorf("define %s: Create, Read and Delete are needed", r.Name)
 	}
 	t.Attributes = append(t.Attributes, timeoutsBlock())
-	return &Definition{Name: r.Name, Doc: r.Doc, Type: t, timeouts: r.Timeouts, ops: r.erase()}, nil
+	return &Definition{Name: r.Name, Doc: r.Doc, ImportID: r.ImportID, Type: t, timeouts: r.Timeouts, ops: r.erase()}, nil
 }
 
 func timeoutsBlock() *Attribute {
