@@ -84,7 +84,7 @@ func (i images) get(ctx context.Context, image resources.NodeImage) (*localImage
 	}
 	local, err := i.unpack(path)
 	if err != nil {
-		return nil, fmt.Errorf("image.source: read %s: %w", image.Source, err)
+		return nil, resources.Invalid("image.source", "read %s: %v", image.Source, err)
 	}
 	local.volume = baseVolume(sum)
 	return local, nil
@@ -104,15 +104,15 @@ func check(path, checksum string) (string, error) {
 	}
 	file, err := os.Open(path)
 	if err != nil {
-		return "", fmt.Errorf("image.source: %w", err)
+		return "", resources.Invalid("image.source", "%v", err)
 	}
 	defer file.Close() //nolint:errcheck // it was read
 	if _, err := io.Copy(sum, file); err != nil {
-		return "", fmt.Errorf("image.source: read %s: %w", path, err)
+		return "", resources.Invalid("image.source", "read %s: %v", path, err)
 	}
 	got := hex.EncodeToString(sum.Sum(nil))
 	if want != "" && got != want {
-		return "", fmt.Errorf("image.checksum: the image has %s:%s, and not %s: correct the checksum, or find out why the file differs", algorithm, got, checksum)
+		return "", resources.Invalid("image.checksum", "the image has %s:%s, and not %s: correct the checksum, or find out why the file differs", algorithm, got, checksum)
 	}
 	return got, nil
 }
@@ -248,7 +248,7 @@ func (i images) download(ctx context.Context, image resources.NodeImage) (string
 	}
 	part := path + ".part"
 	if err := i.fetch(ctx, image.Source, part); err != nil {
-		return "", fmt.Errorf("image.source: download %s: %w", image.Source, err)
+		return "", resources.Invalid("image.source", "download %s: %v", image.Source, err)
 	}
 	if err := os.Rename(part, path); err != nil {
 		return "", fmt.Errorf("keep the image: %w", err)

@@ -152,7 +152,7 @@ func (h *Host) domain(r record) (*libvirt.Domain, error) {
 	}
 	if id := domainID(d); id != r.ID {
 		d.Free() //nolint:errcheck // it only gives memory back
-		return nil, fmt.Errorf("name: hypervisor %s has a machine %q that is not this node: give the node another name, or remove that machine", h.URI, r.Name)
+		return nil, resources.Invalid("name", "hypervisor %s has a machine %q that is not this node: give the node another name, or remove that machine", h.URI, r.Name)
 	}
 	return d, nil
 }
@@ -224,7 +224,7 @@ func (h *Host) begin(p *pool, s *Spec) (record, error) {
 		d, err := h.conn.LookupDomainByName(s.Name)
 		if err == nil {
 			d.Free() //nolint:errcheck // it only gives memory back
-			return r, fmt.Errorf("name: hypervisor %s has a machine %q already, which skerry did not make: give the node another name, or remove that machine", h.URI, s.Name)
+			return r, resources.Invalid("name", "hypervisor %s has a machine %q already, which skerry did not make: give the node another name, or remove that machine", h.URI, s.Name)
 		}
 		if !isCode(err, libvirt.ERR_NO_DOMAIN) {
 			return r, fmt.Errorf("find machine %s: %w", s.Name, err)
@@ -233,10 +233,10 @@ func (h *Host) begin(p *pool, s *Spec) (record, error) {
 	case err != nil:
 		return r, err
 	case r.State == ready:
-		return r, fmt.Errorf("name: the node %q is there already, in pool %s of %s: take it over with `terraform import skerry_node.NAME %[1]s`, or give the node another name", s.Name, s.Pool, h.URI)
+		return r, resources.Invalid("name", "the node %q is there already, in pool %s of %s: take it over with `terraform import skerry_node.NAME %[2]s/%[1]s`, or give the node another name", s.Name, s.Pool, h.URI)
 	case r.State == kept:
 		if s.DataDisk == nil {
-			return r, fmt.Errorf("data_disk: the data disk of an earlier node %q is kept in pool %s: give the node a data_disk to take it up, or remove the volumes %s and %s", s.Name, s.Pool, dataVolume(s.Name), recordVolume(s.Name))
+			return r, resources.Invalid("data_disk", "the data disk of an earlier node %q is kept in pool %s: give the node a data_disk to take it up, or remove the volumes %s and %s", s.Name, s.Pool, dataVolume(s.Name), recordVolume(s.Name))
 		}
 		h.log.Info("take up the data disk that an earlier node of the name left", "node", s.Name, "id", r.ID)
 		fresh.ID, fresh.HostKey, fresh.KeepsData = r.ID, r.HostKey, true
@@ -337,7 +337,7 @@ func (h *Host) ensureRoot(ctx context.Context, p *pool, s *Spec) (created bool, 
 		return false, err
 	}
 	if least, err := p.size(base); err == nil && s.Disk < least {
-		return false, fmt.Errorf("disk: is %s, and the image needs %s", s.Disk, least)
+		return false, resources.Invalid("disk", "is %s, and the image needs %s", s.Disk, least)
 	}
 	return true, p.create(rootVolume(s.Name), "qcow2", s.Disk, base)
 }
@@ -390,7 +390,7 @@ func (h *Host) ensureData(p *pool, s *Spec) (created bool, err error) {
 // grow grows a disk, while the machine runs or not.
 func (h *Host) grow(p *pool, name, volume, target, attribute string, from, to resources.Bytes) error {
 	if to < from {
-		return fmt.Errorf("%s: is %s, and the disk has %s already: disks grow and never shrink", attribute, to, from)
+		return resources.Invalid(attribute, "is %s, and the disk has %s already: disks grow and never shrink", to, from)
 	}
 	if to == from {
 		return nil
@@ -445,7 +445,7 @@ func (h *Host) makeSeed(p *pool, s *Spec, r record, newData bool) (record, error
 // define tells libvirt the domain as it is wanted.
 func (h *Host) define(p *pool, s *Spec, r record) (*libvirt.Domain, error) {
 	m := machine{
-		spec: s, domainType: h.domainType(s.Virtualization), arch: h.arch,
+		spec: s, domainType: h.domainType(s.Mode), arch: h.arch,
 		root: p.path(rootVolume(s.Name)), seed: p.path(seedVolume(s.Name)), consoleLog: p.path(consoleLog(s.Name)),
 	}
 	if s.DataDisk != nil {
@@ -471,7 +471,7 @@ func (h *Host) define(p *pool, s *Spec, r record) (*libvirt.Domain, error) {
 		return nil, fmt.Errorf("define machine %s: %w", s.Name, err)
 	}
 	if err := d.SetAutostart(s.Autostart); err != nil {
-		return nil, fmt.Errorf("autostart: %w", err)
+		return nil, resources.Invalid("autostart", "%v", err)
 	}
 	return d, nil
 }

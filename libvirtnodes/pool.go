@@ -31,7 +31,7 @@ var errNoVolume = errors.New("there is no such volume")
 func (h *Host) openPool(name string) (*pool, error) {
 	found, err := h.conn.LookupStoragePoolByName(name)
 	if isCode(err, libvirt.ERR_NO_STORAGE_POOL) {
-		return nil, fmt.Errorf("pool: hypervisor %s has no storage pool %q: make it (virsh pool-define-as %[2]s dir --target /var/lib/libvirt/images, virsh pool-start %[2]s), or name another one (virsh pool-list --all)", h.URI, name)
+		return nil, resources.Invalid("pool", "hypervisor %s has no storage pool %q: make it (virsh pool-define-as %[2]s dir --target /var/lib/libvirt/images, virsh pool-start %[2]s), or name another one (virsh pool-list --all)", h.URI, name)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("find storage pool %s: %w", name, err)
@@ -52,7 +52,7 @@ func (p *pool) check() error {
 		return fmt.Errorf("look at storage pool %s: %w", p.name, err)
 	}
 	if !active {
-		return fmt.Errorf("pool: storage pool %s of hypervisor %s is not active: start it with virsh pool-start %[1]s", p.name, p.host.URI)
+		return resources.Invalid("pool", "storage pool %s of hypervisor %s is not active: start it with virsh pool-start %[1]s", p.name, p.host.URI)
 	}
 	text, err := p.pool.GetXMLDesc(0)
 	var described libvirtxml.StoragePool
@@ -63,7 +63,7 @@ func (p *pool) check() error {
 		return fmt.Errorf("look at storage pool %s: %w", p.name, err)
 	}
 	if !slices.Contains([]string{"dir", "fs", "netfs"}, described.Type) || described.Target == nil {
-		return fmt.Errorf("pool: storage pool %s is of type %s; a node's disks are files, so name a pool of type dir, fs or netfs", p.name, described.Type)
+		return resources.Invalid("pool", "storage pool %s is of type %s; a node's disks are files, so name a pool of type dir, fs or netfs", p.name, described.Type)
 	}
 	p.dir = described.Target.Path
 	// Files that others made since are seen after a refresh only.
@@ -401,7 +401,7 @@ func (p *pool) room(need resources.Bytes) error {
 		return fmt.Errorf("look for room in storage pool %s: %w", p.name, err)
 	}
 	if free := resources.Bytes(info.Available); free < need {
-		return fmt.Errorf("pool: storage pool %s (%s) has %s free, and the node needs %s to begin with: make room, or name another pool", p.name, p.dir, free, need)
+		return resources.Invalid("pool", "storage pool %s (%s) has %s free, and the node needs %s to begin with: make room, or name another pool", p.name, p.dir, free, need)
 	}
 	return nil
 }

@@ -147,7 +147,7 @@ func (h *Host) checkNetworks(s *Spec) error {
 		}
 		network, err := h.conn.LookupNetworkByName(card.Network)
 		if isCode(err, libvirt.ERR_NO_NETWORK) {
-			return fmt.Errorf("networks[%d].network: hypervisor %s has no network %q: make it (virsh net-define), or name another one (virsh net-list --all)", i, h.URI, card.Network)
+			return resources.Invalid(fmt.Sprintf("networks[%d].network", i), "hypervisor %s has no network %q: make it (virsh net-define), or name another one (virsh net-list --all)", h.URI, card.Network)
 		}
 		if err != nil {
 			return fmt.Errorf("find network %s: %w", card.Network, err)
@@ -158,7 +158,7 @@ func (h *Host) checkNetworks(s *Spec) error {
 			return fmt.Errorf("look at network %s: %w", card.Network, err)
 		}
 		if !active {
-			return fmt.Errorf("networks[%d].network: network %q of hypervisor %s is not active: start it with virsh net-start %[2]s", i, card.Network, h.URI)
+			return resources.Invalid(fmt.Sprintf("networks[%d].network", i), "network %q of hypervisor %s is not active: start it with virsh net-start %[1]s", card.Network, h.URI)
 		}
 	}
 	return nil

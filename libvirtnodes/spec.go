@@ -17,6 +17,9 @@ import (
 type Spec struct {
 	resources.Node
 	ID resources.NodeID
+	// Mode is how the VM is run: kvm, qemu, or auto. Virtualization is what the
+	// user wrote of it.
+	Mode string
 	// Program gives the skerry program for an architecture, a GOARCH.
 	Program func(arch string) ([]byte, error)
 	// LoginKeys are the public keys that may log in: the user's, and the

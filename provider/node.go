@@ -79,7 +79,7 @@ func (c *Connections) spec(n *Node) (*libvirtnodes.Spec, error) {
 		return nil, fmt.Errorf("log in to the node: %w", err)
 	}
 	s := &libvirtnodes.Spec{Node: n.Node, Program: binary.For, LoginKeys: append(slices.Clone(n.AuthorizedKeys), own...)}
-	s.Virtualization = c.virtualization(&n.Node)
+	s.Mode = c.virtualization(&n.Node)
 	if n.ID != "" {
 		s.ID = resources.NodeID(n.ID)
 	}

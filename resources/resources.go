@@ -10,7 +10,6 @@
 package resources
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -35,16 +34,31 @@ func (p *Problems) Addf(path, format string, args ...any) {
 	*p = append(*p, Problem{Path: path, Reason: fmt.Sprintf(format, args...)})
 }
 
-// Err returns nil when there is no problem, and else one error that names all.
+// Err returns nil when there is no problem, and else one *InvalidError that
+// names all.
 func (p Problems) Err() error {
 	if len(p) == 0 {
 		return nil
 	}
-	lines := make([]string, len(p))
-	for i, problem := range p {
+	return &InvalidError{Problems: p}
+}
+
+// InvalidError is problems with what a user wrote, as an error.
+type InvalidError struct{ Problems Problems }
+
+func (e *InvalidError) Error() string {
+	lines := make([]string, len(e.Problems))
+	for i, problem := range e.Problems {
 		lines[i] = problem.String()
 	}
-	return errors.New(strings.Join(lines, "\n"))
+	return strings.Join(lines, "\n")
+}
+
+// Invalid returns the error of one problem with the attribute at path.
+func Invalid(path, format string, args ...any) error {
+	var p Problems
+	p.Addf(path, format, args...)
+	return p.Err()
 }
 
 // MaxNameLength is the longest name, in bytes: that of a DNS label (RFC 1035).

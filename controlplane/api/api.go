@@ -49,6 +49,9 @@ func (e *Error) Error() string {
 	return e.Message
 }
 
+// Unwrap gives the problems as a *resources.InvalidError, where there are any.
+func (e *Error) Unwrap() error { return e.Problems.Err() }
+
 // Errorf makes an error with a status code.
 func Errorf(status int, format string, args ...any) *Error {
 	return &Error{Status: status, Message: fmt.Sprintf(format, args...)}

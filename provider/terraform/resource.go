@@ -2,6 +2,7 @@ package terraform
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -10,6 +11,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
 
 	"github.com/skerry-io/skerry/provider/definition"
+	"github.com/skerry-io/skerry/resources"
 )
 
 // served is one definition, served as a resource.
@@ -157,7 +159,13 @@ func (s *served) warn(diagnostics *diag.Diagnostics, warnings []string) {
 }
 
 func (s *served) fail(diagnostics *diag.Diagnostics, call string, err error) {
-	if err != nil {
-		diagnostics.AddError(fmt.Sprintf("Can't %s the %s", call, s.definition.Name), err.Error())
+	if err == nil {
+		return
 	}
+	summary := fmt.Sprintf("Can't %s the %s", call, s.definition.Name)
+	if invalid := new(resources.InvalidError); errors.As(err, &invalid) {
+		report(diagnostics, s.definition.Type, summary, invalid.Problems)
+		return
+	}
+	diagnostics.AddError(summary, err.Error())
 }

@@ -1,0 +1,49 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/skerry-io/skerry/test/libvirttest"
+)
+
+const cloudConfiguration = `
+provider "skerry" {
+  hypervisor = %[1]q
+  ssh        = { key = %[2]q, agent = false }
+}
+resource "skerry_node" "cloud" {
+  name      = "cloud"
+  pool      = %[3]q
+  image     = { source = %[4]q }
+  memory    = "1GiB"
+  disk      = "5GiB"
+  networks  = [{ network = %[5]q, address = "192.168.122.9/24", gateway = "192.168.122.1" }]
+  user_data = "#cloud-config\nwrite_files: [{ path: /etc/from-user-data, content: here }]\n"
+}
+`
+
+// An image with cloud-init becomes a node through it: with the user's own user
+// data, a static address, and a root that has grown to its disk.
+func TestCloudImage(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots a VM; left out by -short")
+	}
+	host, key := libvirttest.Start(t), sshKey(t)
+	tf := NewTerraform(t, bin, fmt.Sprintf(cloudConfiguration, host.URI, key, host.Pool, nodeImage(t, "trixie-cloud"), host.Network))
+	tf.Within = []string{"nsenter", "--net=" + host.Namespace}
+	tf.Apply(t)
+	tf.Settled(t)
+	if address := tf.Attribute(t, "skerry_node.cloud", "address"); address != "192.168.122.9" {
+		t.Errorf("address %v", address)
+	}
+	// The node's host key is pinned by the endpoint, which the plugin has used.
+	look := host.Command(context.WithoutCancel(t.Context()), "ssh", "-i", key, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
+		"root@192.168.122.9", "cat /etc/from-user-data; test $(df --output=size -BM / | tail -1 | tr -dc 0-9) -gt 4000 && systemctl is-active skerry-agent && hostname")
+	out, err := look.CombinedOutput()
+	if want := "hereactive\ncloud\n"; err != nil || string(out) != want {
+		t.Errorf("the node says %q (%v), want %q", out, err, want)
+	}
+	tf.Destroy(t)
+}
