@@ -1,0 +1,268 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/skerry-io/skerry/controlplane/api"
+	"github.com/skerry-io/skerry/controlplane/store"
+	"github.com/skerry-io/skerry/resources"
+)
+
+// These tests run on a virtual clock, and so without sockets.
+
+// onAClock runs a server on the store in a bubble of virtual time.
+func onAClock(t *testing.T, s store.Store, test func(t *testing.T, s *Server)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		server := New(Config{
+			Store: s, Images: fakeImages{}, Log: slog.New(slog.DiscardHandler),
+			Resolve: func(context.Context, string) (string, error) { return digest, nil },
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- server.Run(ctx) }()
+		synctest.Wait()
+		test(t, server)
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// ask makes one call without a socket, and waits until the leader rests.
+func ask[T any](t *testing.T, s *Server, method, path string, in any) T {
+	t.Helper()
+	var out T
+	body, err := json.Marshal(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorder := httptest.NewRecorder()
+	s.Handler().ServeHTTP(recorder, httptest.NewRequestWithContext(t.Context(), method, path, bytes.NewReader(body)))
+	response := recorder.Result()
+	defer response.Body.Close() //nolint:errcheck // it is in memory
+	if err := api.ReadAnswer(response, &out); err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	synctest.Wait()
+	return out
+}
+
+func ready(t *testing.T, s *Server) map[string]bool {
+	t.Helper()
+	all := map[string]bool{}
+	for _, n := range ask[[]resources.NodeStatus](t, s, http.MethodGet, "/v1/nodes", nil) {
+		all[n.Name] = n.Ready
+	}
+	return all
+}
+
+// A node that is silent for three heartbeats is not ready, takes no replica,
+// and is back with its first word.
+func TestASilentNodeIsNotReady(t *testing.T) {
+	onAClock(t, &store.Memory{}, func(t *testing.T, s *Server) {
+		ask[any](t, s, http.MethodPut, "/v1/nodes/n1", nodeInfo("n1"))
+		if diff := cmp.Diff(map[string]bool{"n1": false}, ready(t, s)); diff != "" {
+			t.Errorf("before it has reported (-want +got):\n%s", diff)
+		}
+		beat := func() { ask[any](t, s, http.MethodPut, "/v1/nodes/n1/status", []resources.ReplicaStatus{}) }
+		for range 10 {
+			beat()
+			time.Sleep(Heartbeat)
+			if !ready(t, s)["n1"] {
+				t.Fatal("it is not ready between two heartbeats")
+			}
+		}
+		beat()
+		time.Sleep(NodeTimeout - 1)
+		if !ready(t, s)["n1"] {
+			t.Error("it is lost too early")
+		}
+		shown, changed := s.board.get()
+		if !shown.ready["n1"] {
+			t.Error("the board has lost it too early")
+		}
+		time.Sleep(1)
+		synctest.Wait()
+		<-changed
+		if shown, _ := s.board.get(); shown.ready["n1"] || ready(t, s)["n1"] {
+			t.Error("it is ready, and has been silent for 15 s")
+		}
+		status := ask[resources.ServiceStatus](t, s, http.MethodPut, "/v1/services/web", web(1))
+		status = ask[resources.ServiceStatus](t, s, http.MethodGet, "/v1/services/"+status.Service.Name, nil)
+		if r := status.Replicas[0]; r.Node != "" || r.Status.Message != "no node can take the replica: 1 of 1 not ready" || status.State != resources.ServiceRolling {
+			t.Errorf("the service is %s, its replica %+v", status.State, r)
+		}
+		beat()
+		status = ask[resources.ServiceStatus](t, s, http.MethodGet, "/v1/services/web", nil)
+		if status.Replicas[0].Node != "n1" {
+			t.Errorf("its replica is %+v", status.Replicas[0])
+		}
+	})
+}
+
+// A server that starts again knows of nothing that runs. It must take nothing
+// for stopped before the nodes have had their time to say what runs, or a
+// rollout that was under way would stop every replica at once.
+func TestANewLeaderHearsEverybodyFirst(t *testing.T) {
+	s := &store.Memory{}
+	state, err := s.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	service := web(3)
+	service.SetDefaults()
+	changes := []store.Change{store.PutNode(nodeInfo("n1")), store.PutService(resources.ServiceRecord{Service: service, Revision: 2})}
+	statuses := []resources.ReplicaStatus{}
+	for slot, id := range []resources.ReplicaID{"web-0-a", "web-1-b", "web-2-c"} {
+		changes = append(changes, store.PutReplica(resources.Replica{ID: id, Service: "web", Slot: slot, Revision: 1, Node: "n1", Wanted: true, Template: service.Template}))
+		statuses = append(statuses, resources.ReplicaStatus{ID: id, State: resources.ReplicaRunning})
+	}
+	if err := s.Commit(t.Context(), state, changes); err != nil {
+		t.Fatal(err)
+	}
+	onAClock(t, s, func(t *testing.T, s *Server) {
+		wanted := func() int {
+			count := 0
+			for _, r := range ask[[]resources.Replica](t, s, http.MethodGet, "/v1/nodes/n1/replicas", nil) {
+				if r.Wanted {
+					count++
+				}
+			}
+			return count
+		}
+		time.Sleep(NodeTimeout - time.Second)
+		if got := wanted(); got != 3 {
+			t.Fatalf("%d of 3 replicas are wanted, before their node has said a word", got)
+		}
+		ask[any](t, s, http.MethodPut, "/v1/nodes/n1/status", statuses)
+		if got := wanted(); got != 2 {
+			t.Errorf("%d of 3 replicas are wanted: the rollout goes slot by slot", got)
+		}
+	})
+}
+
+// A node that never comes back holds nothing up for longer than a lost one.
+func TestANewLeaderDoesNotWaitForTheDead(t *testing.T) {
+	s := &store.Memory{}
+	state, err := s.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Commit(t.Context(), state, []store.Change{store.PutNode(nodeInfo("dead")), store.PutNode(nodeInfo("n1"))}); err != nil {
+		t.Fatal(err)
+	}
+	onAClock(t, s, func(t *testing.T, s *Server) {
+		ask[any](t, s, http.MethodPut, "/v1/services/web", web(1))
+		for range 2 {
+			time.Sleep(Heartbeat)
+			ask[any](t, s, http.MethodPut, "/v1/nodes/n1/status", []resources.ReplicaStatus{})
+		}
+		replicas := func() []resources.Replica {
+			return ask[[]resources.Replica](t, s, http.MethodGet, "/v1/nodes/n1/replicas", nil)
+		}
+		if len(replicas()) != 0 {
+			t.Error("it has decided before everybody could speak")
+		}
+		time.Sleep(Heartbeat)
+		synctest.Wait()
+		if len(replicas()) != 1 {
+			t.Error("it still waits for a node that is dead")
+		}
+	})
+}
+
+// A failure is one event, counted where it comes again; what changes while it
+// stands is none.
+func TestEventsAreCounted(t *testing.T) {
+	onAClock(t, &store.Memory{}, func(t *testing.T, s *Server) {
+		ask[any](t, s, http.MethodPut, "/v1/nodes/n1", nodeInfo("n1"))
+		ask[any](t, s, http.MethodPut, "/v1/nodes/n1", nodeInfo("n1"))
+		report := func(state resources.ReplicaState, failures int, reason resources.Reason) {
+			ask[any](t, s, http.MethodPut, "/v1/nodes/n1/status", []resources.ReplicaStatus{
+				{ID: "web-0-x", State: state, Reason: reason, Message: string(reason), Failures: failures},
+			})
+			time.Sleep(time.Second)
+		}
+		report(resources.ReplicaStarting, 0, "")
+		for failures := 1; failures <= 3; failures++ {
+			report(resources.ReplicaBackoff, failures, resources.ReasonCrashed)
+			report(resources.ReplicaBackoff, failures, resources.ReasonCrashed)
+			report(resources.ReplicaStarting, failures, resources.ReasonCrashed)
+		}
+		report(resources.ReplicaBackoff, 3, resources.ReasonOutOfMemory)
+		report(resources.ReplicaRunning, 0, "")
+		type told struct {
+			Object, Reason string
+			Count          int
+		}
+		var got []told
+		last := time.Time{}
+		for _, e := range ask[[]resources.Event](t, s, http.MethodGet, "/v1/events", nil) {
+			got = append(got, told{e.Object, e.Reason, e.Count})
+			if e.Time.Before(last) {
+				t.Errorf("the events are not in order: %+v", e)
+			}
+			last = e.Time
+		}
+		want := []told{{"node/n1", "Joined", 1}, {"replica/web-0-x", "Crashed", 3}, {"replica/web-0-x", "OutOfMemory", 1}}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("events (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestOldEventsGo(t *testing.T) {
+	var e events
+	for i := range maxEvents + 10 {
+		e.add("node/n1", "Counted", string(rune('a'+i)), time.Now())
+	}
+	if all := e.list(); len(all) != maxEvents || all[0].Message != string(rune('a'+10)) {
+		t.Errorf("%d events are left, the first is %+v", len(all), all[0])
+	}
+}
+
+// A step that fails is taken again, without anything to wake the leader.
+func TestAFailedStepIsTakenAgain(t *testing.T) {
+	broken := &brokenStore{}
+	onAClock(t, broken, func(t *testing.T, s *Server) {
+		broken.fails = 2
+		ask[any](t, s, http.MethodPut, "/v1/services/web", web(1))
+		replicas := func() int {
+			return len(ask[resources.ServiceStatus](t, s, http.MethodGet, "/v1/services/web", nil).Replicas)
+		}
+		if got := replicas(); got != 0 {
+			t.Fatalf("%d replicas, in a store that is broken", got)
+		}
+		time.Sleep(3 * retryWait)
+		synctest.Wait()
+		if got := replicas(); got != 1 {
+			t.Errorf("%d replicas, want 1", got)
+		}
+	})
+}
+
+// brokenStore fails to commit what the leader decides, a few times.
+type brokenStore struct {
+	store.Memory
+	fails int
+}
+
+func (b *brokenStore) Commit(ctx context.Context, from *store.State, changes []store.Change) error {
+	if b.fails > 0 && changes[0].Key() != "services/web" {
+		b.fails--
+		return context.DeadlineExceeded
+	}
+	return b.Memory.Commit(ctx, from, changes)
+}

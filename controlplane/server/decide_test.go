@@ -1,0 +1,236 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/skerry-io/skerry/controlplane/rollout"
+	"github.com/skerry-io/skerry/controlplane/store"
+	"github.com/skerry-io/skerry/resources"
+)
+
+// world is a cluster without clocks and sockets: a store, and what agents saw.
+type world struct {
+	*rapid.T
+	store store.Memory
+	seen  rollout.Seen
+	ready map[resources.NodeID]bool
+}
+
+func (w *world) load() *store.State {
+	state, err := w.store.Load(context.Background())
+	if err != nil {
+		w.Fatal(err)
+	}
+	return state
+}
+
+func (w *world) commit(from *store.State, changes ...store.Change) {
+	if err := w.store.Commit(context.Background(), from, changes); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) view(state *store.State) *view {
+	return &view{state: state, seen: maps.Clone(w.seen), ready: maps.Clone(w.ready)}
+}
+
+// lead takes one step of the leader from a snapshot, and says whether there was
+// anything to do.
+func (w *world) lead(state *store.State) bool {
+	changes := decide(w.view(state), time.Unix(0, 0))
+	keys := map[string]bool{}
+	for _, c := range changes {
+		if keys[c.Key()] {
+			w.Fatalf("%s is changed twice in one commit", c.Key())
+		}
+		keys[c.Key()] = true
+	}
+	if len(changes) > 0 {
+		err := w.store.Commit(context.Background(), state, changes)
+		if err != nil && !errors.Is(err, store.ErrStale) {
+			w.Fatal(err)
+		}
+	}
+	w.check(state)
+	return len(changes) > 0
+}
+
+// check holds what is true at every moment. before is an earlier state.
+func (w *world) check(before *store.State) {
+	state := w.load()
+	for id, n := range state.Nodes {
+		var cpu resources.MilliCPU
+		ports := map[int]resources.ReplicaID{}
+		for _, r := range state.ReplicasOn(id) {
+			cpu += r.Template.Resources.CPU
+			for _, p := range r.Template.Ports {
+				if other, taken := ports[p.Node()]; taken {
+					w.Fatalf("%s and %s publish port %d of node %s", other, r.ID, p.Node(), id)
+				}
+				ports[p.Node()] = r.ID
+			}
+		}
+		if cpu > n.Allocatable.CPU {
+			w.Fatalf("node %s has %s, and has promised %s", id, n.Allocatable.CPU, cpu)
+		}
+	}
+	slots := map[string]resources.ReplicaID{}
+	for id, r := range state.Replicas {
+		slot := fmt.Sprintf("%s/%d", r.Service, r.Slot)
+		if other, taken := slots[slot]; taken {
+			w.Fatalf("%s and %s are in slot %s", other, id, slot)
+		}
+		slots[slot] = id
+		old, found := before.Replicas[id]
+		if !found {
+			continue
+		}
+		if old.Node != "" && old.Node != r.Node || !old.Wanted && r.Wanted {
+			w.Fatalf("replica %s has moved or is wanted again: %+v, before %+v", id, r, old)
+		}
+		r.Node, r.Wanted, r.Waiting, r.MayWait = old.Node, old.Wanted, old.Waiting, old.MayWait
+		if diff := cmp.Diff(old, r); diff != "" {
+			w.Fatalf("replica %s has changed:\n%s", id, diff)
+		}
+	}
+}
+
+// agents report what became of the replica: it runs, or is gone.
+func (w *world) step(r resources.Replica) {
+	state := resources.ReplicaRunning
+	if !r.Wanted {
+		state = resources.ReplicaGone
+	}
+	w.seen[r.ID] = resources.ReplicaStatus{ID: r.ID, State: state}
+}
+
+func (w *world) churn() {
+	state := w.load()
+	name := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(w.T, "service")
+	node := resources.NodeID(rapid.SampledFrom([]string{"n1", "n2", "n3"}).Draw(w.T, "node"))
+	service, found := state.Services[name]
+	switch rapid.SampledFrom([]string{"put", "scale", "delete", "join", "leave", "silence", "agent", "agent", "crash"}).Draw(w.T, "event") {
+	case "put":
+		next := resources.ServiceRecord{Revision: service.Revision + 1}
+		next.Service.Name, next.Service.Replicas = name, rapid.IntRange(0, 3).Draw(w.T, "replicas")
+		next.Service.Resources.CPU = resources.MilliCPU(100 * rapid.IntRange(1, 9).Draw(w.T, "cpu"))
+		if rapid.Bool().Draw(w.T, "a port") {
+			next.Service.Ports = []resources.Port{{Target: 80, Protocol: "tcp"}}
+		}
+		w.commit(state, store.PutService(next))
+	case "scale":
+		if found {
+			service.Service.Replicas = rapid.IntRange(0, 4).Draw(w.T, "replicas")
+			w.commit(state, store.PutService(service))
+		}
+	case "delete":
+		if found {
+			service.Deleting = true
+			w.commit(state, store.PutService(service))
+		}
+	case "join":
+		n := nodeInfo(string(node))
+		n.Allocatable.CPU = 1000
+		w.commit(state, store.PutNode(n))
+		w.ready[node] = true
+	case "leave":
+		w.commit(state, store.DeleteNode(node))
+	case "silence":
+		w.ready[node] = !w.ready[node]
+	case "agent", "crash":
+		if len(state.Replicas) == 0 {
+			return
+		}
+		r := sortedReplicas(state)[rapid.IntRange(0, len(state.Replicas)-1).Draw(w.T, "replica")]
+		if _, there := state.Nodes[r.Node]; there {
+			w.step(r)
+			if r.Wanted && rapid.Bool().Draw(w.T, "crashes") {
+				w.seen[r.ID] = resources.ReplicaStatus{ID: r.ID, State: resources.ReplicaBackoff, Failures: 1, Reason: resources.ReasonCrashed}
+			}
+		}
+	}
+}
+
+// Whatever happens, in whatever order, while the leader decides too: no node is overcommitted, no slot has two
+// replicas, no replica moves. And once all is quiet, the cluster comes to rest
+// with what was asked for.
+func TestDecideConverges(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := &world{T: t, seen: rollout.Seen{}, ready: map[resources.NodeID]bool{}}
+		for range rapid.IntRange(1, 60).Draw(t, "events") {
+			snapshot := w.load()
+			w.churn()
+			switch rapid.IntRange(0, 2).Draw(t, "leader") {
+			case 0:
+				w.lead(w.load())
+			case 1: // the event came while it was deciding
+				w.lead(snapshot)
+			}
+		}
+		big := nodeInfo("n1")
+		big.Allocatable.CPU = 1_000_000
+		w.commit(w.load(), store.PutNode(big))
+		for _, id := range []resources.NodeID{"n1", "n2", "n3"} {
+			w.ready[id] = true
+		}
+		for steps := 0; ; steps++ {
+			if steps == 200 {
+				t.Fatal("the cluster does not come to rest")
+			}
+			state := w.load()
+			if !w.lead(state) && w.quiet(state) {
+				break
+			}
+			for _, r := range sortedReplicas(w.load()) {
+				if r.Node != "" {
+					w.step(r)
+				}
+			}
+		}
+		w.checkRest()
+	})
+}
+
+// quiet is true where agents have nothing to say that they have not said.
+func (w *world) quiet(state *store.State) bool {
+	return !slices.ContainsFunc(sortedReplicas(state), func(r resources.Replica) bool {
+		return r.Node != "" && (!r.Wanted || w.seen[r.ID].State != resources.ReplicaRunning)
+	})
+}
+
+func (w *world) checkRest() {
+	state := w.load()
+	for name, s := range state.Services {
+		if s.Deleting {
+			w.Fatalf("service %s is still being deleted", name)
+		}
+		replicas := state.ReplicasOf(name)
+		if len(replicas) != s.Service.Replicas {
+			w.Fatalf("service %s has %d replicas, want %d", name, len(replicas), s.Service.Replicas)
+		}
+		for _, r := range replicas {
+			// Published ports are what one big node may lack.
+			if r.Node == "" && len(r.Template.Ports) > 0 && r.Waiting != "" {
+				continue
+			}
+			waits := slices.ContainsFunc(replicas, func(other resources.Replica) bool { return other.Node == "" })
+			if r.Node == "" || !r.Wanted || r.Revision != s.Revision && !waits {
+				w.Fatalf("service %s at revision %d rests with %+v", name, s.Revision, r)
+			}
+		}
+	}
+	for id, r := range state.Replicas {
+		if _, found := state.Services[r.Service]; !found {
+			w.Fatalf("replica %s is left of a service that is gone", id)
+		}
+	}
+}
