@@ -7,6 +7,7 @@ import (
 	"net/http/httputil"
 	"os"
 	"os/exec"
+	"path"
 	"reflect"
 	"regexp"
 	"slices"
@@ -148,7 +149,7 @@ func (a *Agent) registryProxy() http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// Only reads: what is in the registry is put there by plugins.
-		if !slices.Contains([]string{http.MethodGet, http.MethodHead}, r.Method) || !strings.HasPrefix(r.URL.Path, "/v2/") {
+		if !slices.Contains([]string{http.MethodGet, http.MethodHead}, r.Method) || !strings.HasPrefix(path.Clean(r.URL.Path)+"/", "/v2/") {
 			http.Error(w, "only pulls", http.StatusMethodNotAllowed)
 			return
 		}
