@@ -72,9 +72,9 @@ func (d *Dialer) findHop(text string) hop {
 		}
 		name = first(strings.Join(say("User"), ""), name)
 	}
-	real := strings.ReplaceAll(strings.Join(say("HostName"), ""), "%h", host)
+	named := strings.ReplaceAll(strings.Join(say("HostName"), ""), "%h", host)
 	return hop{
-		user: name, host: first(real, host),
+		user: name, host: first(named, host),
 		port: first(port, strings.Join(say("Port"), ""), "22"), keys: say("IdentityFile"),
 	}
 }

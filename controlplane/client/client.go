@@ -152,13 +152,12 @@ func (a *attempts) again(ctx context.Context, _ *http.Response, err error) (bool
 	if ctx.Err() != nil {
 		return false, err
 	}
-	var wrapped *url.Error // names a method and an address that nobody knows
-	if errors.As(err, &wrapped) {
+	// A url.Error names a method and an address that nobody knows.
+	if wrapped, found := errors.AsType[*url.Error](err); found {
 		err = wrapped.Err
 	}
 	a.last = err
-	var permanent *permanentError
-	if errors.As(err, &permanent) {
+	if permanent, found := errors.AsType[*permanentError](err); found {
 		if a.denied.IsZero() {
 			a.denied = time.Now()
 		}

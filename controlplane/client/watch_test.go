@@ -88,7 +88,7 @@ func TestDeleteServiceWaits(t *testing.T) {
 	var gone atomic.Bool
 	mux := http.NewServeMux()
 	mux.Handle("DELETE /v1/services/web", api.Handler(func(*http.Request) (any, error) { return nil, nil }))
-	mux.HandleFunc("GET /v1/services/web", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET /v1/services/web", func(w http.ResponseWriter, _ *http.Request) {
 		line(w, "{\"revision\":1}\n")
 		gone.Store(true)
 		line(w, "null\n")

@@ -31,12 +31,14 @@ func onAClock(t *testing.T, s store.Store, test func(t *testing.T, s *Server)) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- server.Run(ctx) }()
+		defer func() {
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}()
 		synctest.Wait()
 		test(t, server)
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
 	})
 }
 
@@ -85,7 +87,7 @@ func TestASilentNodeIsNotReady(t *testing.T) {
 			}
 		}
 		beat()
-		time.Sleep(NodeTimeout - 1)
+		time.Sleep(NodeTimeout - time.Millisecond)
 		if !ready(t, s)["n1"] {
 			t.Error("it is lost too early")
 		}
@@ -93,7 +95,7 @@ func TestASilentNodeIsNotReady(t *testing.T) {
 		if !shown.ready["n1"] {
 			t.Error("the board has lost it too early")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Millisecond)
 		synctest.Wait()
 		<-changed
 		if shown, _ := s.board.get(); shown.ready["n1"] || ready(t, s)["n1"] {

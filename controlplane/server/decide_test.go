@@ -68,20 +68,7 @@ func (w *world) lead(state *store.State) bool {
 func (w *world) check(before *store.State) {
 	state := w.load()
 	for id, n := range state.Nodes {
-		var cpu resources.MilliCPU
-		ports := map[int]resources.ReplicaID{}
-		for _, r := range state.ReplicasOn(id) {
-			cpu += r.Template.Resources.CPU
-			for _, p := range r.Template.Ports {
-				if other, taken := ports[p.Node()]; taken {
-					w.Fatalf("%s and %s publish port %d of node %s", other, r.ID, p.Node(), id)
-				}
-				ports[p.Node()] = r.ID
-			}
-		}
-		if cpu > n.Allocatable.CPU {
-			w.Fatalf("node %s has %s, and has promised %s", id, n.Allocatable.CPU, cpu)
-		}
+		w.checkNode(n, state.ReplicasOn(id))
 	}
 	slots := map[string]resources.ReplicaID{}
 	for id, r := range state.Replicas {
@@ -90,21 +77,42 @@ func (w *world) check(before *store.State) {
 			w.Fatalf("%s and %s are in slot %s", other, id, slot)
 		}
 		slots[slot] = id
-		old, found := before.Replicas[id]
-		if !found {
-			continue
-		}
-		if old.Node != "" && old.Node != r.Node || !old.Wanted && r.Wanted {
-			w.Fatalf("replica %s has moved or is wanted again: %+v, before %+v", id, r, old)
-		}
-		r.Node, r.Wanted, r.Waiting, r.MayWait = old.Node, old.Wanted, old.Waiting, old.MayWait
-		if diff := cmp.Diff(old, r); diff != "" {
-			w.Fatalf("replica %s has changed:\n%s", id, diff)
+		if old, found := before.Replicas[id]; found {
+			w.checkChange(old, r)
 		}
 	}
 }
 
-// agents report what became of the replica: it runs, or is gone.
+// checkNode holds that a node promises what it has, and no port twice.
+func (w *world) checkNode(n resources.NodeInfo, replicas []resources.Replica) {
+	var cpu resources.MilliCPU
+	ports := map[int]resources.ReplicaID{}
+	for _, r := range replicas {
+		cpu += r.Template.Resources.CPU
+		for _, p := range r.Template.Ports {
+			if other, taken := ports[p.Node()]; taken {
+				w.Fatalf("%s and %s publish port %d of node %s", other, r.ID, p.Node(), n.ID)
+			}
+			ports[p.Node()] = r.ID
+		}
+	}
+	if cpu > n.Allocatable.CPU {
+		w.Fatalf("node %s has %s, and has promised %s", n.ID, n.Allocatable.CPU, cpu)
+	}
+}
+
+// checkChange holds that a replica finds its node once, and ends once.
+func (w *world) checkChange(old, r resources.Replica) {
+	if old.Node != "" && old.Node != r.Node || !old.Wanted && r.Wanted {
+		w.Fatalf("replica %s has moved or is wanted again: %+v, before %+v", r.ID, r, old)
+	}
+	r.Node, r.Wanted, r.Waiting, r.MayWait = old.Node, old.Wanted, old.Waiting, old.MayWait
+	if diff := cmp.Diff(old, r); diff != "" {
+		w.Fatalf("replica %s has changed:\n%s", r.ID, diff)
+	}
+}
+
+// step lets the agent report what became of a replica: it runs, or is gone.
 func (w *world) step(r resources.Replica) {
 	state := resources.ReplicaRunning
 	if !r.Wanted {
@@ -182,22 +190,25 @@ func TestDecideConverges(t *testing.T) {
 		for _, id := range []resources.NodeID{"n1", "n2", "n3"} {
 			w.ready[id] = true
 		}
-		for steps := 0; ; steps++ {
-			if steps == 200 {
-				t.Fatal("the cluster does not come to rest")
-			}
-			state := w.load()
-			if !w.lead(state) && w.quiet(state) {
-				break
-			}
-			for _, r := range sortedReplicas(w.load()) {
-				if r.Node != "" {
-					w.step(r)
-				}
-			}
-		}
+		w.settle()
 		w.checkRest()
 	})
+}
+
+// settle lets leader and agents work until neither has anything to do.
+func (w *world) settle() {
+	for range 200 {
+		state := w.load()
+		if !w.lead(state) && w.quiet(state) {
+			return
+		}
+		for _, r := range sortedReplicas(w.load()) {
+			if r.Node != "" {
+				w.step(r)
+			}
+		}
+	}
+	w.Fatal("the cluster does not come to rest")
 }
 
 // quiet is true where agents have nothing to say that they have not said.

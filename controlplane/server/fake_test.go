@@ -72,8 +72,7 @@ func start(t *testing.T, s store.Store) *cluster {
 			t.Errorf("the leader ended: %v", err)
 		}
 	})
-	// Not t.TempDir: the path of a unix socket is short.
-	dir, err := os.MkdirTemp("", "skerry")
+	dir, err := os.MkdirTemp("", "skerry") //nolint:usetesting // t.TempDir's path is too long for a unix socket
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,16 +95,8 @@ func start(t *testing.T, s store.Store) *cluster {
 	return c
 }
 
-// agent is a node whose containers do what behave says: run, unless it says
-// otherwise, and vanish when they are not wanted.
-type agent struct {
-	id     resources.NodeID
-	behave func(resources.Replica) resources.ReplicaStatus
-
-	mu  sync.Mutex // guards all
-	all map[resources.ReplicaID]resources.Replica
-}
-
+// runs is how containers behave where all is well: they run, and vanish when
+// they are not wanted.
 func runs(r resources.Replica) resources.ReplicaStatus {
 	if !r.Wanted {
 		return resources.ReplicaStatus{ID: r.ID, State: resources.ReplicaGone}
@@ -118,36 +109,32 @@ func nodeInfo(name string) resources.NodeInfo {
 	return resources.NodeInfo{ID: resources.NodeID(name), Name: name, Addresses: []string{"10.0.0.1"}, Capacity: room, Allocatable: room}
 }
 
-// join registers a node, and lets its agent work until the test ends.
-func (c *cluster) join(t *testing.T, name string, behave func(resources.Replica) resources.ReplicaStatus) *agent {
+// join registers a node, and lets its agent work until the test ends. Its
+// replicas do what behave says.
+func (c *cluster) join(t *testing.T, name string, behave func(resources.Replica) resources.ReplicaStatus) {
 	t.Helper()
-	a := &agent{id: resources.NodeID(name), behave: behave}
-	if err := c.PutNode(t.Context(), nodeInfo(name)); err != nil {
+	node := nodeInfo(name)
+	if err := c.PutNode(t.Context(), node); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.PutStatus(t.Context(), a.id, nil); err != nil {
+	if err := c.PutStatus(t.Context(), node.ID, nil); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
-		c.WatchAssignments(ctx, a.id, func(all []resources.Replica) { //nolint:errcheck // it ends with the test
+		c.WatchAssignments(ctx, node.ID, func(all []resources.Replica) { //nolint:errcheck // it ends with the test
 			statuses := []resources.ReplicaStatus{}
-			a.mu.Lock()
-			a.all = map[resources.ReplicaID]resources.Replica{}
 			for _, r := range all {
-				a.all[r.ID] = r
-				statuses = append(statuses, a.behave(r))
+				statuses = append(statuses, behave(r))
 			}
-			a.mu.Unlock()
-			c.PutStatus(ctx, a.id, statuses) //nolint:errcheck // the test may be over
+			c.PutStatus(ctx, node.ID, statuses) //nolint:errcheck // the test may be over
 		})
 	})
 	t.Cleanup(func() {
 		cancel()
 		running.Wait()
 	})
-	return a
 }
 
 // until watches a service until its status is as wanted.

@@ -55,7 +55,7 @@ func (s *Server) resolve(ctx context.Context, t resources.Template) (string, err
 		return digest, nil
 	case errors.As(err, &refused) && refused.StatusCode == http.StatusNotFound:
 		return "", problem("%q is not in its registry; check the name and the tag", t.Image)
-	case name.IsErrBadName(err):
+	case errors.Is(err, &name.ErrBadName{}):
 		return "", problem("%q is not an image reference: %v", t.Image, err)
 	default:
 		s.Log.Warn("the image's registry does not tell its digest; each node pulls what it finds", "image", t.Image, "err", err)
