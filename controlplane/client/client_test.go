@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -328,6 +329,33 @@ func mention(t *testing.T, err error, words ...string) {
 	for _, word := range words {
 		if !strings.Contains(err.Error(), word) {
 			t.Errorf("the error does not mention %q: %v", word, err)
+		}
+	}
+}
+
+// Only a first boot excuses another host key, and not for ever.
+func TestPatience(t *testing.T) {
+	wrong := fmt.Errorf("dial: %w", &permanentError{err: errHostKey, atBoot: true})
+	noKey := &permanentError{err: errors.New("there is no SSH key")}
+	refused := errors.New("connection refused")
+	for _, c := range []struct {
+		name     string
+		patience patience
+		denied   time.Duration // since the first denial
+		err      error
+		again    bool
+	}{
+		{"a call is refused", usual, 0, refused, true},
+		{"a call finds another key", usual, 0, wrong, false},
+		{"a boot finds another key", booting, 0, wrong, true},
+		{"a boot still finds another key", booting, booting.boot - time.Minute, wrong, true},
+		{"a boot finds another key for too long", booting, booting.boot, wrong, false},
+		{"a boot has no key to log in with", booting, 0, noKey, false},
+		{"a boot is refused for long", booting, time.Hour, refused, true},
+	} {
+		a := &attempts{patience: c.patience, denied: time.Now().Add(-c.denied)}
+		if again, _ := a.again(t.Context(), nil, c.err); again != c.again {
+			t.Errorf("%s: trying again is %t", c.name, again)
 		}
 	}
 }
