@@ -3,12 +3,17 @@ package libvirttest_test
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
 	"libvirt.org/go/libvirt"
 
 	"github.com/skerry-io/skerry/test/libvirttest"
@@ -103,6 +108,61 @@ func TestNothingIsLeft(t *testing.T) {
 	}
 	if bytes.Contains(mounts, []byte(dir)) {
 		t.Errorf("something is mounted from %s", dir)
+	}
+}
+
+// A test that is killed cleans nothing up; its machines go all the same. The
+// first run of this test runs it once more, and kills that.
+func TestNothingRunsAfterAKill(t *testing.T) {
+	const variable = "LIBVIRTTEST_KILLED"
+	if os.Getenv(variable) != "" {
+		h := libvirttest.Start(t)
+		start(t, h)
+		fmt.Println("started", h.Namespace, h.PoolDir)
+		select {}
+	}
+	if testing.Short() {
+		t.Skip("needs libvirt and root; left out by -short")
+	}
+	test := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestNothingRunsAfterAKill$")
+	test.Env = append(os.Environ(), variable+"=yes")
+	output, err := test.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := test.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	var pool string
+	if _, err := fmt.Fscanf(output, "started /proc/%d/ns/net %s\n", &pid, &pool); err != nil {
+		_ = test.Process.Kill()
+		rest, _ := io.ReadAll(output)
+		t.Fatal(err, test.Wait(), string(rest))
+	}
+	dir := strings.TrimSuffix(pool, "/pool")
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	first, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(first) //nolint:errcheck // it was waited for
+	if err := test.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = test.Wait()
+	for {
+		ended, err := unix.Poll([]unix.PollFd{{Fd: int32(first), Events: unix.POLLIN}}, 60_000)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil || ended == 0 {
+			t.Fatalf("the first process of the host has not ended: %v", err)
+		}
+		break
+	}
+	if found := processes(t, dir); len(found) > 0 {
+		t.Errorf("these processes are left: %q", found)
 	}
 }
 
