@@ -19,6 +19,8 @@ type machine struct {
 	// Paths of the disks on the hypervisor.
 	root, data, seed string
 	consoleLog       string
+	// brokenCX16 is true where the emulator gets an instruction wrong; see cpu.
+	brokenCX16 bool
 	// uuid of a domain that is there already, or empty.
 	uuid string
 }
@@ -47,7 +49,7 @@ func domainXML(m machine) (string, error) {
 		OS: &libvirtxml.DomainOS{
 			Type: &libvirtxml.DomainOSType{Arch: m.arch, Machine: machineType(m.arch), Type: "hvm"},
 		},
-		CPU:        cpu(m.domainType),
+		CPU:        cpu(m),
 		Features:   &libvirtxml.DomainFeatureList{ACPI: &libvirtxml.DomainFeature{}},
 		Clock:      &libvirtxml.DomainClock{Offset: "utc"},
 		OnPoweroff: "destroy", OnReboot: "restart", OnCrash: "restart",
@@ -72,11 +74,18 @@ func machineType(arch string) string {
 	return "q35"
 }
 
-func cpu(domainType string) *libvirtxml.DomainCPU {
-	if domainType == "kvm" {
+// cpu gives all that the processor has. QEMU before 8.0 emulates cmpxchg16b with
+// wrong flags once in a while, which a Linux kernel does not survive (a double
+// fault in its memory allocator); without the feature it does otherwise.
+func cpu(m machine) *libvirtxml.DomainCPU {
+	if m.domainType == "kvm" {
 		return &libvirtxml.DomainCPU{Mode: "host-passthrough"}
 	}
-	return &libvirtxml.DomainCPU{Mode: "maximum"}
+	c := &libvirtxml.DomainCPU{Mode: "maximum"}
+	if m.brokenCX16 {
+		c.Features = []libvirtxml.DomainCPUFeature{{Policy: "disable", Name: "cx16"}}
+	}
+	return c
 }
 
 func devices(m machine) *libvirtxml.DomainDeviceList {

@@ -35,6 +35,9 @@ type Host struct {
 	conn *libvirt.Connect
 	// arch is libvirt's name of the processor: x86_64 or aarch64.
 	arch string
+	// version of QEMU: 1,000,000 times the major, 1,000 times the minor, and the
+	// release. 0 where it is not known.
+	version uint32
 	// hardware is true where KVM works, not only opens.
 	hardware bool
 
@@ -114,6 +117,9 @@ func (h *Host) look() error {
 	}
 	h.arch = capabilities.Host.CPU.Arch
 	h.hardware = hasKVM(&capabilities) && h.hasExtension(&capabilities)
+	if h.version, err = h.conn.GetVersion(); err != nil {
+		h.log.Debug("the hypervisor does not tell its version", "err", err)
+	}
 	h.stops, err = watchStops(h.conn)
 	return err
 }

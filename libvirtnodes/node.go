@@ -448,6 +448,7 @@ func (h *Host) define(p *pool, s *Spec, r record) (*libvirt.Domain, error) {
 		spec: s, domainType: h.domainType(s.Mode), arch: h.arch,
 		root: p.path(rootVolume(s.Name)), seed: p.path(seedVolume(s.Name)), consoleLog: p.path(consoleLog(s.Name)),
 	}
+	m.brokenCX16 = m.domainType == "qemu" && h.arch == "x86_64" && h.version < 8_000_000
 	if s.DataDisk != nil {
 		m.data = p.path(dataVolume(s.Name))
 	}
