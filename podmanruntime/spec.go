@@ -12,6 +12,7 @@ import (
 	nettypes "github.com/containers/common/libnetwork/types"
 	"github.com/containers/podman/v4/pkg/signal"
 	"github.com/containers/podman/v4/pkg/specgen"
+	"github.com/distribution/reference"
 	oci "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/skerry-io/skerry/resources"
@@ -109,6 +110,11 @@ func imageReference(image, digest string) string {
 	name, _, _ := strings.Cut(image, "@")
 	if colon := strings.LastIndexByte(name, ':'); colon > strings.LastIndexByte(name, '/') {
 		name = name[:colon]
+	}
+	// A short name was resolved at docker.io, so it is that image; Podman would
+	// look for it elsewhere.
+	if named, err := reference.ParseNormalizedNamed(name); err == nil {
+		name = named.Name()
 	}
 	return name + "@" + digest
 }

@@ -62,11 +62,11 @@ func TestSpecRefusesAnUnknownSignal(t *testing.T) {
 func TestImageReference(t *testing.T) {
 	for _, c := range []struct{ image, digest, want string }{
 		{"nginx", "", "nginx"},
-		{"nginx:1.27", testDigest, "nginx@" + testDigest},
+		{"nginx:1.27", testDigest, "docker.io/library/nginx@" + testDigest},
 		{"localhost:5000/web", testDigest, "localhost:5000/web@" + testDigest},
 		{"localhost:5000/web:1", testDigest, "localhost:5000/web@" + testDigest},
 		{"registry.skerry.internal/web@" + testDigest, testDigest, "registry.skerry.internal/web@" + testDigest},
-		{"a/b:1@sha256:ff", testDigest, "a/b@" + testDigest},
+		{"a/b:1@sha256:ff", testDigest, "docker.io/a/b@" + testDigest},
 	} {
 		if got := imageReference(c.image, c.digest); got != c.want {
 			t.Errorf("imageReference(%q, %q) = %q, want %q", c.image, c.digest, got, c.want)
