@@ -1,6 +1,9 @@
 package definition
 
-import "reflect"
+import (
+	"reflect"
+	"slices"
+)
 
 // plan gives the tree that the resource will have: what the user wrote, with
 // the prior spelling where the value is the same, defaults for what was left
@@ -69,11 +72,19 @@ func (a *Attribute) plan(prior, config any, existed bool) any {
 		return a.Type.plan(prior, config)
 	case a.Default != nil:
 		return a.Type.plan(prior, a.Default)
+	case a.Optional && a.Type.allDefaults():
+		return a.Type.plan(prior, map[string]any{})
 	case existed:
 		return prior
 	default:
 		return Unknown{}
 	}
+}
+
+// allDefaults is true for an object that is known though nothing of it was
+// written.
+func (t *Type) allDefaults() bool {
+	return t.Kind == Object && !slices.ContainsFunc(t.Attributes, func(a *Attribute) bool { return a.Default == nil })
 }
 
 // fill gives the planned tree with its unknown leaves replaced by what was
