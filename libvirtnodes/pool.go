@@ -312,6 +312,22 @@ func (p *pool) send(volume *libvirt.StorageVol, offset, length uint64, flags lib
 	return nil
 }
 
+// Upload puts an image, a file of this machine, into a new volume of the pool,
+// as Create does with an image that the pool does not have.
+func (h *Host) Upload(poolName, volume string, image *os.File) error {
+	p, err := h.openPool(poolName)
+	if err != nil {
+		return err
+	}
+	defer p.free()
+	defer h.lockPool(poolName)()
+	info, err := image.Stat()
+	if err != nil {
+		return fmt.Errorf("read the image: %w", err)
+	}
+	return p.uploadBase(volume, image, info.Size())
+}
+
 // headSize is how much of a base image is written last, in bytes: until then it
 // is all zero, and so shows that the upload is not done.
 const headSize = 512

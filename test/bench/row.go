@@ -1,0 +1,44 @@
+package main
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+// comparison is what was measured, of skerry and of what it is held against,
+// in the order in which it was.
+type comparison struct{ ours, against []time.Duration }
+
+func (c *comparison) add(ours, against time.Duration) {
+	c.ours, c.against = append(c.ours, ours), append(c.against, against)
+}
+
+// row is one result, as in build/bench.json. Value and Against are medians in
+// Unit, Ratio is the one by the other, and it is met where it is at most Goal.
+type row struct {
+	Name    string  `json:"name"`
+	Value   float64 `json:"value"`
+	Unit    string  `json:"unit"`
+	Against float64 `json:"against"`
+	Ratio   float64 `json:"ratio"`
+	Goal    float64 `json:"goal"`
+	Met     bool    `json:"met"`
+}
+
+func (c comparison) row(b bench) row {
+	r := row{Name: b.name, Unit: "s", Value: median(c.ours).Seconds(), Against: median(c.against).Seconds(), Goal: b.goal}
+	r.Ratio = r.Value / r.Against
+	r.Met = r.Ratio <= r.Goal
+	for _, value := range []*float64{&r.Value, &r.Against, &r.Ratio} {
+		*value = math.Round(*value*1000) / 1000
+	}
+	return r
+}
+
+// median is the middle one, or the mean of the two in the middle.
+func median(all []time.Duration) time.Duration {
+	sorted := slices.Sorted(slices.Values(all))
+	n := len(sorted)
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestRow(t *testing.T) {
+	b := bench{name: "some", goal: 1.5}
+	for _, test := range []struct {
+		name          string
+		ours, against []time.Duration
+		want          row
+	}{
+		{
+			"odd, and the goal is met exactly",
+			[]time.Duration{9 * time.Second, 3 * time.Second, time.Second},
+			[]time.Duration{2 * time.Second, time.Second, 90 * time.Second},
+			row{Name: "some", Value: 3, Unit: "s", Against: 2, Ratio: 1.5, Goal: 1.5, Met: true},
+		},
+		{
+			"even, and a hair above the goal",
+			[]time.Duration{2 * time.Second, 1002 * time.Millisecond},
+			[]time.Duration{time.Second, time.Second},
+			row{Name: "some", Value: 1.501, Unit: "s", Against: 1, Ratio: 1.501, Goal: 1.5, Met: false},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := comparison{ours: test.ours, against: test.against}.row(b)
+			if d := cmp.Diff(test.want, got); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
+func TestChoose(t *testing.T) {
+	if all, err := choose(nil); err != nil || len(all) != len(benches) {
+		t.Errorf("no name gives %d measurements, %v", len(all), err)
+	}
+	if one, err := choose([]string{"image-upload"}); err != nil || len(one) != 1 || one[0].name != "image-upload" {
+		t.Errorf("one name gives %v, %v", one, err)
+	}
+	if _, err := choose([]string{"nothing"}); err == nil {
+		t.Error("an unknown name is taken")
+	}
+}
