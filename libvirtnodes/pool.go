@@ -3,13 +3,10 @@ package libvirtnodes
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
 	"libvirt.org/go/libvirt"
 	"libvirt.org/go/libvirtxml"
 
@@ -310,104 +307,6 @@ func (p *pool) send(volume *libvirt.StorageVol, offset, length uint64, flags lib
 		return fmt.Errorf("write a volume: %w", err)
 	}
 	return nil
-}
-
-// Upload puts an image, a file of this machine, into a new volume of the pool,
-// as Create does with an image that the pool does not have.
-func (h *Host) Upload(poolName, volume string, image *os.File) error {
-	p, err := h.openPool(poolName)
-	if err != nil {
-		return err
-	}
-	defer p.free()
-	defer h.lockPool(poolName)()
-	info, err := image.Stat()
-	if err != nil {
-		return fmt.Errorf("read the image: %w", err)
-	}
-	return p.uploadBase(volume, image, info.Size())
-}
-
-// headSize is how much of a base image is written last, in bytes: until then it
-// is all zero, and so shows that the upload is not done.
-const headSize = 512
-
-// uploadBase puts a file into a new volume, holes and all, and its head last.
-func (p *pool) uploadBase(name string, file *os.File, size int64) error {
-	if err := p.create(name, "raw", resources.Bytes(size), ""); err != nil {
-		return err
-	}
-	volume, err := p.volume(name)
-	if err != nil {
-		return err
-	}
-	defer volume.Free() //nolint:errcheck // it only gives memory back
-	if err := p.sendSparse(volume, file, size); err != nil {
-		return fmt.Errorf("upload the image to volume %s: %w", name, err)
-	}
-	head := make([]byte, headSize)
-	if _, err := file.ReadAt(head, 0); err != nil {
-		return fmt.Errorf("read the image: %w", err)
-	}
-	if err := p.upload(volume, 0, head); err != nil {
-		return fmt.Errorf("upload the image to volume %s: %w", name, err)
-	}
-	// libvirt finds out the format when it looks again.
-	if err := p.pool.Refresh(0); err != nil {
-		return fmt.Errorf("refresh storage pool %s: %w", p.name, err)
-	}
-	return nil
-}
-
-func (p *pool) sendSparse(volume *libvirt.StorageVol, file *os.File, size int64) error {
-	at := int64(headSize)
-	if _, err := file.Seek(at, io.SeekStart); err != nil {
-		return err
-	}
-	read := func(_ *libvirt.Stream, most int) ([]byte, error) {
-		chunk := make([]byte, most)
-		n, err := file.ReadAt(chunk, at)
-		at += int64(n)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, err
-		}
-		return chunk[:n], nil
-	}
-	hole := func(*libvirt.Stream) (bool, int64, error) { return extent(file, at, size) }
-	skip := func(_ *libvirt.Stream, length int64) error { at += length; return nil }
-	return p.send(volume, headSize, uint64(size-headSize), libvirt.STORAGE_VOL_UPLOAD_SPARSE_STREAM, func(stream *libvirt.Stream) error {
-		return stream.SparseSendAll(read, hole, skip)
-	})
-}
-
-// extent tells whether the file has data at an offset, and how long the data or
-// the hole is.
-func extent(file *os.File, at, size int64) (data bool, length int64, err error) {
-	if at >= size {
-		return false, 0, nil
-	}
-	next, err := unix.Seek(int(file.Fd()), at, unix.SEEK_DATA)
-	switch {
-	case errors.Is(err, unix.ENXIO):
-		return false, size - at, nil
-	case errors.Is(err, unix.EINVAL):
-		return true, size - at, nil // a file system that knows no holes
-	case err != nil:
-		return false, 0, err
-	case next > at:
-		return false, next - at, nil
-	}
-	end, err := unix.Seek(int(file.Fd()), at, unix.SEEK_HOLE)
-	return true, end - at, err
-}
-
-// complete is true where the upload of a base image came to its end.
-func (p *pool) complete(name string) (bool, error) {
-	head, err := p.head(name, headSize)
-	if errors.Is(err, errNoVolume) {
-		return false, nil
-	}
-	return len(strings.Trim(string(head), "\x00")) > 0, err
 }
 
 // room refuses what the pool has no room for.
