@@ -12,10 +12,10 @@
 //	computed     the resource fills it in; with optional, only where it was left out
 //	default=V    the value where it was left out; such an attribute is optional
 //	replace      a change replaces the resource
-//	volatile     computed, and may change with any update
+//	volatile     computed, of the resource itself, and may change with any update
 //	sensitive    hidden wherever people look
 //	writeonly    reaches Create and Update, and is kept nowhere; with
-//	version=A    naming the attribute whose change sends it again
+//	version=A    naming the attribute beside it whose change sends it again
 //	set          a list without an order
 //
 // Embedded structs are flattened. A type that reads and writes itself as text
@@ -24,7 +24,7 @@
 //
 // Refused at start: objects and secrets in sets, and computed values in lists
 // that the user writes, since nothing ties such a value in the plan to the one
-// in the state.
+// in the state; and words that contradict each other or would do nothing.
 //
 // The state after an apply is the planned tree with only its unknown leaves
 // filled in, so that what the user wrote stays as it was written.
@@ -95,6 +95,13 @@ type Timeouts struct{ Create, Read, Update, Delete time.Duration }
 // Terraform's own SDK.
 const DefaultTimeout = 20 * time.Minute
 
+// reservedNames are those that mean something else in a resource's block, in
+// Terraform's language or here.
+var reservedNames = []string{"connection", "count", "depends_on", "for_each", "lifecycle", "provider", "provisioner", timeoutsName}
+
+// timeoutsName is the name of the one block.
+const timeoutsName = "timeouts"
+
 // timeouts is the block that users write.
 type timeouts struct {
 	Create resources.Duration `json:"create,omitempty" iac:"optional"`
@@ -138,6 +145,11 @@ func (r Resource[C, S]) Define(docs map[string]string) (*Definition, error) {
 	if r.Create == nil || r.Read == nil || r.Delete == nil {
 		return nil, fmt.Errorf("define %s: Create, Read and Delete are needed", r.Name)
 	}
+	for _, name := range reservedNames {
+		if t.Attribute(name) != nil {
+			return nil, fmt.Errorf("define %s: %s: Terraform and the plugins keep this name for themselves", r.Name, name)
+		}
+	}
 	t.Attributes = append(t.Attributes, timeoutsBlock())
 	return &Definition{Name: r.Name, Doc: r.Doc, ImportID: r.ImportID, Type: t, timeouts: r.Timeouts, ops: r.erase()}, nil
 }
@@ -152,7 +164,7 @@ func timeoutsBlock() *Attribute {
 	if err != nil {
 		panic(err) // the struct stands above
 	}
-	return &Attribute{Name: "timeouts", Doc: "How long each call may take, as in `30s` or `1h30m`.", Type: t, Optional: true, Block: true}
+	return &Attribute{Name: timeoutsName, Doc: "How long each call may take, as in `30s` or `1h30m`.", Type: t, Optional: true, Block: true}
 }
 
 func (r Resource[C, S]) erase() operations {

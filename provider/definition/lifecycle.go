@@ -16,15 +16,11 @@ import (
 
 // Validate returns every problem with what the user wrote, defaults included.
 func (d *Definition) Validate(config any) resources.Problems {
-	spec, unknown, err := d.decode(withWriteOnly(d.Type, d.Type.plan(nil, config), config))
-	if err != nil {
-		return problemOf(err)
-	}
-	problems := hidden(d.ops.check(spec), unknown)
-	if _, err := d.deadline(config, 0, ""); err != nil {
-		problems = append(problems, problemOf(err)...)
-	}
-	return problems
+	spec, found := d.decode(withWriteOnly(d.Type, d.Type.plan(nil, config), config))
+	_, written := d.writtenTimeouts(config)
+	missing := d.Type.missing(config, "")
+	checked := hidden(d.ops.check(spec), append(found.doubtful(), paths(missing)...))
+	return slices.Concat(missing, found.problems, checked, written.problems)
 }
 
 // Plan is what a create or an update will do.
@@ -44,14 +40,17 @@ func (d *Definition) Plan(ctx context.Context, config, prior, written any) (Plan
 	}
 	old, _ := prior.(map[string]any)
 	p := &planning{typ: d.Type, prior: old, planned: planned}
-	var err error
-	if p.plannedSpec, p.unknown, err = d.decode(planned); err != nil {
-		return Plan{}, problemOf(err)
+	spec, found := d.decode(planned)
+	if problems := append(d.Type.missing(written, ""), found.problems...); len(problems) > 0 {
+		return Plan{}, problems
 	}
+	p.plannedSpec, p.unknown = spec, found.unknown
 	if old != nil {
-		if p.priorSpec, _, err = d.decode(prior); err != nil {
-			return Plan{}, problemOf(err)
+		spec, found := d.decode(prior)
+		if len(found.problems) > 0 {
+			return Plan{}, found.problems
 		}
+		p.priorSpec = spec
 	}
 	problems := hidden(d.ops.plan(ctx, config, p), p.unknown)
 	if old == nil {
@@ -77,7 +76,7 @@ func (d *Definition) Plan(ctx context.Context, config, prior, written any) (Plan
 // Create makes what was planned, and returns the state. With an error the state
 // is nil, unless the resource was made in part.
 func (d *Definition) Create(ctx context.Context, config, planned, written any) (any, error) {
-	spec, _, err := d.decode(withWriteOnly(d.Type, planned, written))
+	spec, err := d.spec(withWriteOnly(d.Type, planned, written))
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +85,7 @@ func (d *Definition) Create(ctx context.Context, config, planned, written any) (
 		return nil, err
 	}
 	defer cancel()
-	err = d.ops.create(ctx, config, spec)
+	err = overdue(ctx, d.ops.create(ctx, config, spec))
 	var partial *Partial
 	if err != nil && !errors.As(err, &partial) {
 		return nil, err
@@ -96,7 +95,7 @@ func (d *Definition) Create(ctx context.Context, config, planned, written any) (
 
 // Read returns the state as it is now, or nil where the resource is gone.
 func (d *Definition) Read(ctx context.Context, config, state any) (any, []string, error) {
-	spec, _, err := d.decode(state)
+	spec, err := d.spec(state)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -107,18 +106,18 @@ func (d *Definition) Read(ctx context.Context, config, state any) (any, []string
 	defer cancel()
 	reading, err := d.ops.read(ctx, config, spec)
 	if err != nil || reading.Gone {
-		return nil, reading.Warnings, err
+		return nil, reading.Warnings, overdue(ctx, err)
 	}
 	return d.Type.refresh(state, d.encode(spec)), reading.Warnings, nil
 }
 
 // Update changes the resource as planned, and returns the state.
 func (d *Definition) Update(ctx context.Context, config, prior, planned, written any) (any, error) {
-	old, _, err := d.decode(prior)
+	old, err := d.spec(prior)
 	if err != nil {
 		return nil, err
 	}
-	spec, _, err := d.decode(withWriteOnly(d.Type, planned, written))
+	spec, err := d.spec(withWriteOnly(d.Type, planned, written))
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +128,7 @@ func (d *Definition) Update(ctx context.Context, config, prior, planned, written
 	defer cancel()
 	if d.ops.update != nil {
 		if err := d.ops.update(ctx, config, old, spec); err != nil {
-			return nil, err
+			return nil, overdue(ctx, err)
 		}
 	}
 	return d.Type.fill(planned, d.encode(spec)), nil
@@ -137,7 +136,7 @@ func (d *Definition) Update(ctx context.Context, config, prior, planned, written
 
 // Delete removes the resource.
 func (d *Definition) Delete(ctx context.Context, config, state any) ([]string, error) {
-	spec, _, err := d.decode(state)
+	spec, err := d.spec(state)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +145,8 @@ func (d *Definition) Delete(ctx context.Context, config, state any) ([]string, e
 		return nil, err
 	}
 	defer cancel()
-	return d.ops.delete(ctx, config, spec)
+	warnings, err := d.ops.delete(ctx, config, spec)
+	return warnings, overdue(ctx, err)
 }
 
 // Import returns the state of what the ID names.
@@ -161,15 +161,21 @@ func (d *Definition) Import(ctx context.Context, config any, id string) (any, er
 	defer cancel()
 	spec, err := d.ops.importer(ctx, config, id)
 	if err != nil {
-		return nil, err
+		return nil, overdue(ctx, err)
 	}
 	return d.encode(spec), nil
 }
 
-func (d *Definition) decode(tree any) (spec any, unknown []string, err error) {
+func (d *Definition) decode(tree any) (spec any, found decoded) {
 	v := reflect.New(d.Type.goType)
-	err = d.Type.decode(tree, v.Elem(), "", &unknown)
-	return v.Interface(), unknown, err
+	found = d.Type.decode(tree, v.Elem(), "")
+	return v.Interface(), found
+}
+
+// spec decodes a tree that has to fit.
+func (d *Definition) spec(tree any) (any, error) {
+	spec, found := d.decode(tree)
+	return spec, found.problems.Err()
 }
 
 func (d *Definition) encode(spec any) any { return d.Type.encode(reflect.ValueOf(spec)) }
@@ -185,13 +191,10 @@ func (d *Definition) withDeadline(ctx context.Context, tree any, unless time.Dur
 }
 
 func (d *Definition) deadline(tree any, unless time.Duration, call string) (time.Duration, error) {
-	object, _ := tree.(map[string]any)
-	block := d.Type.Attribute("timeouts")
-	written := reflect.New(block.Type.goType)
-	if err := block.Type.decode(object["timeouts"], written.Elem(), "timeouts", nil); err != nil {
+	t, found := d.writtenTimeouts(tree)
+	if err := found.problems.Err(); err != nil {
 		return 0, err
 	}
-	t := written.Interface().(*timeouts)
 	own := map[string]resources.Duration{"create": t.Create, "read": t.Read, "update": t.Update, "delete": t.Delete}[call]
 	switch {
 	case own > 0:
@@ -203,13 +206,28 @@ func (d *Definition) deadline(tree any, unless time.Duration, call string) (time
 	}
 }
 
-// problemOf gives a value that does not fit as a problem with its attribute.
-func problemOf(err error) resources.Problems {
-	var value *valueError
-	if errors.As(err, &value) {
-		return resources.Problems{{Path: value.path, Reason: value.err.Error()}}
+func (d *Definition) writtenTimeouts(tree any) (*timeouts, decoded) {
+	object, _ := tree.(map[string]any)
+	var t timeouts
+	found := d.Type.Attribute(timeoutsName).Type.decode(object[timeoutsName], reflect.ValueOf(&t).Elem(), timeoutsName)
+	return &t, found
+}
+
+// overdue says in the error of a call which deadline has passed, where the call
+// itself didn't.
+func overdue(ctx context.Context, err error) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) && errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
-	return resources.Problems{{Reason: err.Error()}}
+	return err
+}
+
+func paths(problems resources.Problems) []string {
+	all := make([]string, len(problems))
+	for i, p := range problems {
+		all[i] = p.Path
+	}
+	return all
 }
 
 // withWriteOnly gives the planned tree with the write-only values that the user

@@ -186,7 +186,7 @@ func (t *Type) refresh(state, observed any) any {
 // list and an absent one do.
 func (t *Type) same(a, b any) bool {
 	x, y := reflect.New(t.goType).Elem(), reflect.New(t.goType).Elem()
-	return t.decode(a, x, "", nil) == nil && t.decode(b, y, "", nil) == nil &&
+	return len(t.decode(a, x, "").problems)+len(t.decode(b, y, "").problems) == 0 &&
 		(isZero(x) && isZero(y) || reflect.DeepEqual(x.Interface(), y.Interface()))
 }
 
@@ -212,25 +212,49 @@ func (t *Type) changes(prior, planned map[string]any) []change {
 }
 
 // diff tells whether the values differ, and whether that replaces the resource.
+// What is in an object that appears or disappears changes with it.
 func (t *Type) diff(prior, planned any, replace bool) (changed, replaces bool) {
-	p, isObject := planned.(map[string]any)
-	old, wasObject := prior.(map[string]any)
-	if t.Kind == Object && isObject && wasObject {
-		for _, a := range t.Attributes {
-			c, r := a.Type.diff(old[a.Name], p[a.Name], replace || a.Replace)
-			changed, replaces = changed || c, replaces || r
-		}
-		return changed, replaces
-	}
-	if l, isList := planned.([]any); isList && t.Kind == List {
-		if m, wasList := prior.([]any); wasList && len(l) == len(m) {
-			for i := range l {
-				c, r := t.Elem.diff(m[i], l[i], replace)
-				changed, replaces = changed || c, replaces || r
-			}
-			return changed, replaces
-		}
-	}
 	changed = !t.equal(prior, planned)
-	return changed, changed && replace
+	if !changed || replace {
+		return changed, changed
+	}
+	if _, unknown := planned.(Unknown); unknown {
+		return true, false // the engine asks again once it is known
+	}
+	switch t.Kind {
+	case Object:
+		was, _ := prior.(map[string]any)
+		will, _ := planned.(map[string]any)
+		for _, a := range t.Attributes {
+			_, r := a.Type.diff(was[a.Name], will[a.Name], a.Replace)
+			replaces = replaces || r
+		}
+	case List:
+		was, _ := prior.([]any)
+		will, _ := planned.([]any)
+		for i := range max(len(was), len(will)) {
+			_, r := t.Elem.diff(elementAt(was, i), elementAt(will, i), false)
+			replaces = replaces || r
+		}
+	case Map:
+		was, _ := prior.(map[string]any)
+		will, _ := planned.(map[string]any)
+		for key := range was {
+			_, r := t.Elem.diff(was[key], will[key], false)
+			replaces = replaces || r
+		}
+		for key := range will {
+			_, r := t.Elem.diff(was[key], will[key], false)
+			replaces = replaces || r
+		}
+	case Bool, Int, Float, String, Set:
+	}
+	return true, replaces
+}
+
+func elementAt(list []any, i int) any {
+	if i < len(list) {
+		return list[i]
+	}
+	return nil
 }

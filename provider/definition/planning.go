@@ -1,9 +1,6 @@
 package definition
 
-import (
-	"fmt"
-	"strings"
-)
+import "fmt"
 
 // Planning is a create or an update before it is shown. A resource's Plan may
 // refuse it, and may say what else will change.
@@ -27,7 +24,7 @@ type planning struct {
 // within lists and maps have the form of problems' paths.
 func (p *planning) Known(path string) bool {
 	for _, u := range p.unknown {
-		if under(path, u) || under(u, path) {
+		if within(path, u) || within(u, path) {
 			return false
 		}
 	}
@@ -46,12 +43,17 @@ func (p *planning) Set(name, value string) { p.set(name, value) }
 
 func (p *planning) set(name string, value any) {
 	a := p.typ.Attribute(name)
-	if a == nil || !a.Computed || strings.Contains(name, ".") {
+	if a == nil || !a.Computed {
 		panic(fmt.Sprintf("plan %q: only a computed attribute of the resource itself can be planned", name))
 	}
 	p.planned[name] = value
 }
 
 // Replace asks for a new resource in place of this one, because of the
-// attribute.
-func (p *planning) Replace(name string) { p.replace = append(p.replace, name) }
+// attribute of the resource.
+func (p *planning) Replace(name string) {
+	if p.typ.Attribute(name) == nil {
+		panic(fmt.Sprintf("replace because of %q: the resource has no such attribute", name))
+	}
+	p.replace = append(p.replace, name)
+}

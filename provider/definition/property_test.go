@@ -230,11 +230,11 @@ func TestTreesSurviveTheirGoValue(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		d := defineGenerated(t, drawStruct(t, 2, false))
 		tree := drawConfig(t, d.Type)
-		spec, _, err := d.decode(tree)
+		spec, err := d.spec(tree)
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, _, err := d.decode(d.encode(spec))
+		again, err := d.spec(d.encode(spec))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,8 +2,10 @@ package definition
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"github.com/skerry-io/skerry/resources"
 )
@@ -32,10 +34,8 @@ func NewProvider[W, C any](name, doc string, docs map[string]string, check func(
 	if err := t.check("", false); err != nil {
 		return nil, fmt.Errorf("define provider %s: %w", name, err)
 	}
-	for _, a := range t.Attributes {
-		if a.Computed {
-			return nil, fmt.Errorf("define provider %s: %s: nothing in a provider's configuration is computed", name, a.Name)
-		}
+	if err := t.checkConfig(""); err != nil {
+		return nil, fmt.Errorf("define provider %s: %w", name, err)
 	}
 	return &Provider{
 		Name: name, Doc: doc, Config: t,
@@ -48,19 +48,41 @@ func NewProvider[W, C any](name, doc string, docs map[string]string, check func(
 // while a part of what the user wrote is unknown.
 func (p *Provider) Configure(ctx context.Context, written any) (any, resources.Problems) {
 	spec := reflect.New(p.Config.goType)
-	var unknown []string
-	if err := p.Config.decode(written, spec.Elem(), "", &unknown); err != nil {
-		return nil, problemOf(err)
-	}
-	if problems := hidden(p.check(spec.Interface()), unknown); len(problems) > 0 {
+	d := p.Config.decode(p.Config.plan(nil, written), spec.Elem(), "")
+	problems := append(p.Config.missing(written, ""), d.problems...)
+	problems = append(problems, hidden(p.check(spec.Interface()), d.doubtful())...)
+	if len(problems) > 0 {
 		return nil, problems
 	}
-	if len(unknown) > 0 {
+	if len(d.unknown) > 0 {
 		return nil, nil
 	}
 	config, err := p.configure(ctx, spec.Interface())
+	if invalid := new(resources.InvalidError); errors.As(err, &invalid) {
+		return nil, invalid.Problems
+	}
 	if err != nil {
-		return nil, problemOf(err)
+		return nil, resources.Problems{{Reason: err.Error()}}
 	}
 	return config, nil
+}
+
+// checkConfig refuses what makes no sense in a provider's configuration, which
+// has neither plan nor state.
+func (t *Type) checkConfig(path string) error {
+	for _, a := range t.Attributes {
+		at := join(path, a.Name)
+		switch {
+		case path == "" && slices.Contains([]string{"alias", "version"}, a.Name):
+			return fmt.Errorf("%s: Terraform keeps this name for itself", at)
+		case a.Computed && a.Default == nil, a.Replace, a.WriteOnly:
+			return fmt.Errorf("%s: nothing in a provider's configuration is computed, replaced or write-only", at)
+		case a.Type.Elem != nil && holdsObject(a.Type.Elem):
+			return fmt.Errorf("%s: a provider's configuration holds no lists or maps of objects", at)
+		}
+		if err := a.Type.checkConfig(at); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -2,9 +2,11 @@ package definition
 
 import (
 	"encoding"
+	"errors"
 	"fmt"
 	"math/big"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/skerry-io/skerry/resources"
@@ -26,18 +28,39 @@ import (
 // Unknown stands for a value that is not known before the apply.
 type Unknown struct{}
 
-// decode writes tree v into dst, which is settable. Unknown values are left at
-// zero, and their paths go to unknown where it is not nil. Errors name the
-// path, and never the value.
-func (t *Type) decode(v any, dst reflect.Value, path string, unknown *[]string) error {
+// decoded is what a decode came across.
+type decoded struct {
+	// unknown holds the paths whose values are not known.
+	unknown []string
+	// problems holds the values that don't fit. They name the path; the value
+	// only where it may be seen.
+	problems resources.Problems
+}
+
+// doubtful lists the paths whose Go value says nothing.
+func (d *decoded) doubtful() []string {
+	paths := slices.Clone(d.unknown)
+	for _, p := range d.problems {
+		paths = append(paths, p.Path)
+	}
+	return paths
+}
+
+// decode writes tree v into dst, which is settable. What is unknown or does not
+// fit is left at zero.
+func (t *Type) decode(v any, dst reflect.Value, path string) decoded {
+	var d decoded
+	d.value(t, v, dst, path)
+	return d
+}
+
+func (d *decoded) value(t *Type, v any, dst reflect.Value, path string) {
 	switch v.(type) {
 	case Unknown:
-		if unknown != nil {
-			*unknown = append(*unknown, path)
-		}
-		return nil
+		d.unknown = append(d.unknown, path)
+		return
 	case nil:
-		return nil
+		return
 	}
 	if dst.Kind() == reflect.Pointer {
 		dst.Set(reflect.New(dst.Type().Elem()))
@@ -45,25 +68,62 @@ func (t *Type) decode(v any, dst reflect.Value, path string, unknown *[]string) 
 	}
 	switch t.Kind {
 	case Object:
-		return t.decodeObject(v, dst, path, unknown)
+		d.object(t, v, dst, path)
 	case List, Set, Map:
-		return t.decodeCollection(v, dst, path, unknown)
+		d.collection(t, v, dst, path)
 	default:
 		if err := t.decodeScalar(v, dst); err != nil {
-			return &valueError{path, err}
+			d.problems.Addf(path, "%v", err)
 		}
-		return nil
 	}
 }
 
-// valueError is a value that does not fit its attribute.
-type valueError struct {
-	path string
-	err  error
+func (d *decoded) object(t *Type, v any, dst reflect.Value, path string) {
+	object, ok := v.(map[string]any)
+	if !ok {
+		d.problems.Addf(path, "is not an object")
+		return
+	}
+	for _, a := range t.Attributes {
+		if a.index == nil {
+			continue
+		}
+		before := len(d.problems)
+		d.value(a.Type, object[a.Name], dst.FieldByIndex(a.index), join(path, a.Name))
+		if !a.Sensitive {
+			continue
+		}
+		for i := range d.problems[before:] {
+			d.problems[before+i].Reason = "is not a value that fits, and is too sensitive to say more"
+		}
+	}
 }
 
-func (e *valueError) Error() string { return e.path + ": " + e.err.Error() }
-func (e *valueError) Unwrap() error { return e.err }
+func (d *decoded) collection(t *Type, v any, dst reflect.Value, path string) {
+	switch v := v.(type) {
+	case []any:
+		if t.Kind == Map {
+			break
+		}
+		dst.Set(reflect.MakeSlice(dst.Type(), len(v), len(v)))
+		for i, e := range v {
+			d.value(t.Elem, e, dst.Index(i), at(path, i))
+		}
+		return
+	case map[string]any:
+		if t.Kind != Map {
+			break
+		}
+		dst.Set(reflect.MakeMapWithSize(dst.Type(), len(v)))
+		for _, key := range sortedKeys(v) {
+			elem := reflect.New(dst.Type().Elem()).Elem()
+			d.value(t.Elem, v[key], elem, under(path, key))
+			dst.SetMapIndex(reflect.ValueOf(key).Convert(dst.Type().Key()), elem)
+		}
+		return
+	}
+	d.problems.Addf(path, "is not a %s", t.name())
+}
 
 func (t *Type) decodeScalar(v any, dst reflect.Value) error {
 	switch v := v.(type) {
@@ -90,72 +150,64 @@ func (t *Type) decodeScalar(v any, dst reflect.Value) error {
 			return decodeInt(v, dst)
 		}
 	}
-	return fmt.Errorf("a value of this kind can't be a %s", t.goType)
+	return fmt.Errorf("is not a %s", t.name())
 }
 
 func decodeInt(v *big.Float, dst reflect.Value) error {
 	n, accuracy := v.Int64()
 	if accuracy != big.Exact {
-		return fmt.Errorf("it is not a whole number of 64 bits")
+		return errors.New("is not a whole number of 64 bits")
 	}
 	if dst.CanUint() {
 		if n < 0 || dst.OverflowUint(uint64(n)) {
-			return fmt.Errorf("it is out of range")
+			return fmt.Errorf("is out of range; give 0 to %d", uint64(1)<<dst.Type().Bits()-1)
 		}
 		dst.SetUint(uint64(n))
 		return nil
 	}
 	if dst.OverflowInt(n) {
-		return fmt.Errorf("it is out of range")
+		return fmt.Errorf("is out of range; give at most %d", int64(1)<<(dst.Type().Bits()-1)-1)
 	}
 	dst.SetInt(n)
 	return nil
 }
 
-func (t *Type) decodeObject(v any, dst reflect.Value, path string, unknown *[]string) error {
-	object, ok := v.(map[string]any)
-	if !ok {
-		return &valueError{path, fmt.Errorf("it is not an object")}
-	}
-	for _, a := range t.Attributes {
-		if a.index == nil {
-			continue
+// missing returns a problem for each value that the user has to write and
+// didn't. The engines check the outer ones, but none checks them all.
+func (t *Type) missing(written any, path string) resources.Problems {
+	var p resources.Problems
+	switch t.Kind {
+	case Object:
+		object, isObject := written.(map[string]any)
+		if !isObject {
+			return nil
 		}
-		if err := a.Type.decode(object[a.Name], dst.FieldByIndex(a.index), join(path, a.Name), unknown); err != nil {
-			return err
+		for _, a := range t.Attributes {
+			if a.Required() && object[a.Name] == nil {
+				p.Addf(join(path, a.Name), "is missing; it is required")
+			}
+			p = append(p, a.Type.missing(object[a.Name], join(path, a.Name))...)
 		}
+	case List:
+		list, _ := written.([]any)
+		for i, e := range list {
+			p = append(p, t.Elem.missingElement(e, at(path, i))...)
+		}
+	case Map:
+		m, _ := written.(map[string]any)
+		for _, key := range sortedKeys(m) {
+			p = append(p, t.Elem.missingElement(m[key], under(path, key))...)
+		}
+	case Bool, Int, Float, String, Set:
 	}
-	return nil
+	return p
 }
 
-func (t *Type) decodeCollection(v any, dst reflect.Value, path string, unknown *[]string) error {
-	switch v := v.(type) {
-	case []any:
-		if t.Kind == Map {
-			break
-		}
-		dst.Set(reflect.MakeSlice(dst.Type(), len(v), len(v)))
-		for i, e := range v {
-			if err := t.Elem.decode(e, dst.Index(i), fmt.Sprintf("%s[%d]", path, i), unknown); err != nil {
-				return err
-			}
-		}
-		return nil
-	case map[string]any:
-		if t.Kind != Map {
-			break
-		}
-		dst.Set(reflect.MakeMapWithSize(dst.Type(), len(v)))
-		for _, key := range sortedKeys(v) {
-			elem := reflect.New(dst.Type().Elem()).Elem()
-			if err := t.Elem.decode(v[key], elem, fmt.Sprintf("%s[%q]", path, key), unknown); err != nil {
-				return err
-			}
-			dst.SetMapIndex(reflect.ValueOf(key).Convert(dst.Type().Key()), elem)
-		}
-		return nil
+func (t *Type) missingElement(written any, path string) resources.Problems {
+	if t.Kind == Object && written == nil {
+		return resources.Problems{{Path: path, Reason: "is null; write an object, or leave it out"}}
 	}
-	return &valueError{path, fmt.Errorf("it is not a %s", t.goType)}
+	return t.missing(written, path)
 }
 
 // encode is the inverse of decode. The zero value of an attribute that the user
@@ -276,14 +328,14 @@ func (t *Type) equal(a, b any) bool {
 		return len(x) == len(y)
 	case Set:
 		x, y := a.([]any), b.([]any)
-		return t.within(x, y) && t.within(y, x)
+		return t.subset(x, y) && t.subset(y, x)
 	default:
 		return t.equalScalar(a, b)
 	}
 }
 
-// within is true where every element of the set x is in y.
-func (t *Type) within(x, y []any) bool {
+// subset is true where every element of the set x is in y.
+func (t *Type) subset(x, y []any) bool {
 	for _, e := range x {
 		found := false
 		for _, f := range y {
@@ -310,7 +362,7 @@ func (t *Type) equalScalar(a, b any) bool {
 		return a == b
 	}
 	x, y := reflect.New(t.goType).Elem(), reflect.New(t.goType).Elem()
-	return t.decode(a, x, "", nil) == nil && t.decode(b, y, "", nil) == nil && reflect.DeepEqual(x.Interface(), y.Interface())
+	return len(t.decode(a, x, "").problems)+len(t.decode(b, y, "").problems) == 0 && reflect.DeepEqual(x.Interface(), y.Interface())
 }
 
 // hidden drops problems at, under or above a path whose value is unknown: they
@@ -320,7 +372,7 @@ func hidden(problems resources.Problems, unknown []string) resources.Problems {
 	for _, problem := range problems {
 		known := true
 		for _, path := range unknown {
-			known = known && !under(problem.Path, path) && !under(path, problem.Path)
+			known = known && !within(problem.Path, path) && !within(path, problem.Path)
 		}
 		if known {
 			shown = append(shown, problem)
@@ -329,8 +381,8 @@ func hidden(problems resources.Problems, unknown []string) resources.Problems {
 	return shown
 }
 
-// under is true where path is at or within root.
-func under(path, root string) bool {
+// within is true where path is at or within root.
+func within(path, root string) bool {
 	rest, found := strings.CutPrefix(path, root)
 	return found && (root == "" || rest == "" || rest[0] == '.' || rest[0] == '[')
 }

@@ -2,10 +2,12 @@ package definition
 
 import (
 	"encoding"
+	"errors"
 	"fmt"
 	"maps"
 	"math/big"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -85,6 +87,16 @@ var (
 // typeOf reflects a Go type. A type that can't be served is an error that
 // names the field.
 func typeOf(goType reflect.Type, docs map[string]string) (*Type, error) {
+	return reflection{docs: docs}.typeOf(goType)
+}
+
+// reflection is a walk through a Go type.
+type reflection struct {
+	docs   map[string]string
+	within []reflect.Type // the structs on the way
+}
+
+func (r reflection) typeOf(goType reflect.Type) (*Type, error) {
 	if goType.Kind() == reflect.Pointer {
 		goType = goType.Elem()
 	}
@@ -111,12 +123,16 @@ func typeOf(goType reflect.Type, docs map[string]string) (*Type, error) {
 		}
 	case reflect.Struct:
 		t.Kind = Object
-		return t, t.addAttributes(goType, nil, docs)
+		if slices.Contains(r.within, goType) {
+			return nil, fmt.Errorf("%s: an object can't hold itself", goType)
+		}
+		r.within = append(slices.Clone(r.within), goType)
+		return t, r.addAttributes(t, goType, nil)
 	default:
 		return nil, fmt.Errorf("%s: a value of this kind can't be an attribute", goType)
 	}
 	if t.Kind == List || t.Kind == Map {
-		elem, err := typeOf(goType.Elem(), docs)
+		elem, err := r.typeOf(goType.Elem())
 		if err != nil {
 			return nil, err
 		}
@@ -125,21 +141,24 @@ func typeOf(goType reflect.Type, docs map[string]string) (*Type, error) {
 	return t, nil
 }
 
-func (t *Type) addAttributes(goType reflect.Type, index []int, docs map[string]string) error {
+func (r reflection) addAttributes(t *Type, goType reflect.Type, index []int) error {
 	for i := range goType.NumField() {
 		field := goType.Field(i)
 		at := append(slices.Clone(index), i)
-		if field.Anonymous && field.Tag.Get("json") == "" {
-			if err := t.addAttributes(field.Type, at, docs); err != nil {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		if field.Anonymous && name == "" {
+			if field.Type.Kind() != reflect.Struct {
+				return fmt.Errorf("%s.%s: only structs are embedded, and not by pointer", goType, field.Name)
+			}
+			if err := r.addAttributes(t, field.Type, at); err != nil {
 				return err
 			}
 			continue
 		}
-		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		if name == "" || name == "-" {
 			continue
 		}
-		attribute, err := newAttribute(name, field, docs)
+		attribute, err := r.attribute(name, field)
 		if err != nil {
 			return fmt.Errorf("%s.%s: %w", goType, field.Name, err)
 		}
@@ -147,14 +166,22 @@ func (t *Type) addAttributes(goType reflect.Type, index []int, docs map[string]s
 			return fmt.Errorf("%s.%s: the name %q is taken", goType, field.Name, name)
 		}
 		attribute.index = at
-		attribute.Doc = docs[goType.Name()+"."+field.Name]
+		attribute.Doc = r.docs[goType.Name()+"."+field.Name]
 		t.Attributes = append(t.Attributes, attribute)
 	}
 	return nil
 }
 
-func newAttribute(name string, field reflect.StructField, docs map[string]string) (*Attribute, error) {
-	typ, err := typeOf(field.Type, docs)
+var attributeName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+
+func (r reflection) attribute(name string, field reflect.StructField) (*Attribute, error) {
+	if !field.IsExported() {
+		return nil, errors.New("the field of an attribute is exported")
+	}
+	if !attributeName.MatchString(name) {
+		return nil, fmt.Errorf("the name %q has other characters than lower-case letters, digits and _", name)
+	}
+	typ, err := r.typeOf(field.Type)
 	if err != nil {
 		return nil, err
 	}
@@ -163,8 +190,17 @@ func newAttribute(name string, field reflect.StructField, docs map[string]string
 	if tag == "" {
 		return a, nil
 	}
+	var seen []string
 	for word := range strings.SplitSeq(tag, ",") {
-		if err := a.apply(word); err != nil {
+		key, value, valued := strings.Cut(word, "=")
+		switch {
+		case slices.Contains(seen, key):
+			return nil, fmt.Errorf("the iac tag has the word %q twice", key)
+		case valued != (key == "default" || key == "version"):
+			return nil, fmt.Errorf("the iac tag has %q: default and version have a value, and no other word has", word)
+		}
+		seen = append(seen, key)
+		if err := a.apply(key, value); err != nil {
 			return nil, err
 		}
 	}
@@ -172,8 +208,7 @@ func newAttribute(name string, field reflect.StructField, docs map[string]string
 }
 
 // apply carries out one word of the iac tag.
-func (a *Attribute) apply(word string) error {
-	key, value, _ := strings.Cut(word, "=")
+func (a *Attribute) apply(key, value string) error {
 	switch key {
 	case "optional":
 		a.Optional = true
@@ -191,7 +226,7 @@ func (a *Attribute) apply(word string) error {
 		a.Computed, a.Volatile = true, true
 	case "set":
 		if a.Type.Kind != List {
-			return fmt.Errorf("a %s can't be a set", a.Type.goType)
+			return fmt.Errorf("a %s can't be a set", a.Type.name())
 		}
 		a.Type.Kind = Set
 	case "default":
@@ -201,30 +236,32 @@ func (a *Attribute) apply(word string) error {
 		}
 		a.Optional, a.Computed, a.Default = true, true, v
 	default:
-		return fmt.Errorf("the iac tag has an unknown word %q", word)
+		return fmt.Errorf("the iac tag has an unknown word %q", key)
 	}
 	return nil
 }
 
 // parse reads a scalar from the text of a tag.
 func (t *Type) parse(text string) (any, error) {
+	var v any
 	switch t.Kind {
 	case Bool:
 		if text != "true" && text != "false" {
 			return nil, fmt.Errorf("%q is neither true nor false", text)
 		}
-		return text == "true", nil
+		v = text == "true"
 	case Int, Float:
 		f, ok := new(big.Float).SetString(text)
 		if !ok {
 			return nil, fmt.Errorf("%q is not a number", text)
 		}
-		return f, nil
+		v = f
 	case String:
-		return text, t.decode(text, reflect.New(t.goType).Elem(), "", nil)
+		v = text
 	case List, Set, Map, Object:
+		return nil, fmt.Errorf("a %s has no default", t.name())
 	}
-	return nil, fmt.Errorf("a %s has no default", t.goType)
+	return v, t.decodeScalar(v, reflect.New(t.goType).Elem())
 }
 
 // check refuses what the plugins can't keep true; see the package comment.
@@ -253,6 +290,7 @@ func (t *Type) check(path string, listed bool) error {
 }
 
 func (a *Attribute) check(of *Type, path string, listed bool) error {
+	version := of.Attribute(a.Version)
 	switch {
 	case listed && a.Computed && a.Default == nil:
 		return fmt.Errorf("%s: a computed value in a list that the user writes has no place to be filled in", path)
@@ -260,12 +298,20 @@ func (a *Attribute) check(of *Type, path string, listed bool) error {
 		return fmt.Errorf("%s: a set can't be sensitive, because its elements are shown to name them", path)
 	case a.WriteOnly && a.Computed:
 		return fmt.Errorf("%s: a write-only value is never computed", path)
+	case a.WriteOnly && a.Replace:
+		return fmt.Errorf("%s: a change of a write-only value can't be seen, so it can't replace anything; its version can", path)
+	case a.WriteOnly && holdsObject(a.Type):
+		return fmt.Errorf("%s: an object can't be write-only; the values in it can", path)
 	case a.WriteOnly && a.Version == "":
 		return fmt.Errorf("%s: a write-only value names the attribute that is its version", path)
-	case a.Version != "" && (of.Attribute(a.Version) == nil || of.Attribute(a.Version).WriteOnly):
-		return fmt.Errorf("%s: its version %q is no attribute beside it", path, a.Version)
-	case a.Volatile && a.Optional:
-		return fmt.Errorf("%s: a volatile value is the plugin's alone, so it can't be optional", path)
+	case !a.WriteOnly && a.Version != "":
+		return fmt.Errorf("%s: only a write-only value has a version", path)
+	case a.WriteOnly && (version == nil || version.WriteOnly || version.Type.Kind > String):
+		return fmt.Errorf("%s: its version %q is no attribute beside it that holds a scalar", path, a.Version)
+	case a.Volatile && (a.Optional || a.Replace):
+		return fmt.Errorf("%s: a volatile value is the plugin's alone, so it is neither optional nor a reason to replace", path)
+	case a.Volatile && path != a.Name:
+		return fmt.Errorf("%s: only an attribute of the resource itself can be volatile", path)
 	}
 	return a.Type.check(path, listed)
 }
@@ -280,5 +326,10 @@ func join(path, name string) string {
 	}
 	return path + "." + name
 }
+
+// at and under give the paths of what is in a list and in a map.
+func at(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }
+
+func under(path, key string) string { return fmt.Sprintf("%s[%q]", path, key) }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -29,8 +29,21 @@ func attributes(t *definition.Type) map[string]schema.Attribute {
 	return all
 }
 
+// elements describes what an object in a list or map holds. Nothing of it is
+// required here: the framework takes what is required as missing from an object
+// that isn't known yet. The definition's own validation finds what is missing.
+func elements(t *definition.Type) schema.NestedAttributeObject {
+	all := make(map[string]schema.Attribute, len(t.Attributes))
+	for _, a := range t.Attributes {
+		free := *a
+		free.Optional = a.Optional || a.Required()
+		all[a.Name] = attribute(&free)
+	}
+	return schema.NestedAttributeObject{Attributes: all}
+}
+
 func attribute(a *definition.Attribute) schema.Attribute {
-	required, optional, computed, sensitive, writeOnly, doc := a.Required() && !a.WriteOnly, a.Optional || a.WriteOnly, a.Computed, a.Sensitive, a.WriteOnly, a.Doc
+	required, optional, computed, sensitive, writeOnly, doc := a.Required(), a.Optional, a.Computed, a.Sensitive, a.WriteOnly, a.Doc
 	switch a.Type.Kind {
 	case definition.Bool:
 		return schema.BoolAttribute{Required: required, Optional: optional, Computed: computed, Sensitive: sensitive, WriteOnly: writeOnly, MarkdownDescription: doc}
@@ -44,12 +57,12 @@ func attribute(a *definition.Attribute) schema.Attribute {
 		return schema.SingleNestedAttribute{Attributes: attributes(a.Type), Required: required, Optional: optional, Computed: computed, Sensitive: sensitive, WriteOnly: writeOnly, MarkdownDescription: doc}
 	case definition.List:
 		if a.Type.Elem.Kind == definition.Object {
-			return schema.ListNestedAttribute{NestedObject: schema.NestedAttributeObject{Attributes: attributes(a.Type.Elem)}, Required: required, Optional: optional, Computed: computed, Sensitive: sensitive, WriteOnly: writeOnly, MarkdownDescription: doc}
+			return schema.ListNestedAttribute{NestedObject: elements(a.Type.Elem), Required: required, Optional: optional, Computed: computed, Sensitive: sensitive, WriteOnly: writeOnly, MarkdownDescription: doc}
 		}
 		return schema.ListAttribute{ElementType: elementType(a.Type.Elem), Required: required, Optional: optional, Computed: computed, Sensitive: sensitive, WriteOnly: writeOnly, MarkdownDescription: doc}
 	case definition.Map:
 		if a.Type.Elem.Kind == definition.Object {
-			return schema.MapNestedAttribute{NestedObject: schema.NestedAttributeObject{Attributes: attributes(a.Type.Elem)}, Required: required, Optional: optional, Computed: computed, Sensitive: sensitive, WriteOnly: writeOnly, MarkdownDescription: doc}
+			return schema.MapNestedAttribute{NestedObject: elements(a.Type.Elem), Required: required, Optional: optional, Computed: computed, Sensitive: sensitive, WriteOnly: writeOnly, MarkdownDescription: doc}
 		}
 		return schema.MapAttribute{ElementType: elementType(a.Type.Elem), Required: required, Optional: optional, Computed: computed, Sensitive: sensitive, WriteOnly: writeOnly, MarkdownDescription: doc}
 	default:

@@ -31,7 +31,7 @@ type Anything struct {
 	Inner    *Inner                     `json:"inner" iac:"optional"`
 	Inners   []Inner                    `json:"inners" iac:"optional"`
 	ByName   map[string]Inner           `json:"by_name" iac:"optional"`
-	Password string                     `json:"password" iac:"writeonly,version=password_version"`
+	Password string                     `json:"password" iac:"optional,writeonly,version=password_version"`
 	Version  int                        `json:"password_version" iac:"optional"`
 	Guess    string                     `json:"guess" iac:"optional,computed"`
 	ID       string                     `json:"id" iac:"computed"`
@@ -41,6 +41,21 @@ type Anything struct {
 	Secret   string                     `json:"secret" iac:"optional,sensitive"`
 	Share    resources.MilliCPU         `json:"share" iac:"optional"`
 	Sizes    map[string]resources.Bytes `json:"sizes" iac:"optional"`
+	Facts    Facts                      `json:"facts" iac:"computed"`
+	Parts    []Facts                    `json:"parts" iac:"computed"`
+	Choice   Choice                     `json:"choice" iac:"optional,computed"`
+}
+
+// Facts are an object that only the resource fills in.
+type Facts struct {
+	Address string            `json:"address"`
+	Sizes   []resources.Bytes `json:"sizes"`
+}
+
+// Choice is an object with defaults that the user may leave out whole.
+type Choice struct {
+	Mode  string `json:"mode" iac:"default=fast"`
+	Level int    `json:"level" iac:"default=3"`
 }
 
 // Inner is an object within.
@@ -78,6 +93,8 @@ func anything() definition.Resource[*world, Anything] {
 		},
 		Create: func(_ context.Context, w *world, a *Anything) error {
 			a.ID, a.Changes = "id-"+a.Name, 1
+			a.Facts = Facts{Address: "10.0.0.1", Sizes: []resources.Bytes{a.Size}}
+			a.Parts = []Facts{a.Facts}
 			if a.Guess == "" {
 				a.Guess = "guessed"
 			}
@@ -128,9 +145,9 @@ type client struct {
 	world  *world
 }
 
-func newClient(t testing.TB) *client {
+// newProvider defines a provider whose one resource lives in w.
+func newProvider(t testing.TB, w *world) *definition.Provider {
 	t.Helper()
-	w := &world{things: map[string]Anything{}}
 	p, err := definition.NewProvider("test", "For tests.", nil,
 		func(*struct{}) resources.Problems { return nil },
 		func(context.Context, *struct{}) (*world, error) { return w, nil })
@@ -142,7 +159,13 @@ func newClient(t testing.TB) *client {
 		t.Fatal(err)
 	}
 	p.Resources = append(p.Resources, d)
-	server := providerserver.NewProtocol6(New(p, "test"))()
+	return p
+}
+
+func newClient(t testing.TB) *client {
+	t.Helper()
+	w := &world{things: map[string]Anything{}}
+	server := providerserver.NewProtocol6(New(newProvider(t, w), "test"))()
 	schema, err := server.GetProviderSchema(t.Context(), &tfprotov6.GetProviderSchemaRequest{})
 	if err != nil || len(schema.Diagnostics) > 0 {
 		t.Fatal(err, texts(schema.Diagnostics))
