@@ -20,6 +20,7 @@ type fakeRuntime struct {
 	containers map[string]*resources.Container
 	calls      []string
 	startErr   error
+	hang       bool // List answers with the end of its context only
 	exits      chan string
 }
 
@@ -29,7 +30,11 @@ func newFake() *fakeRuntime {
 
 func (f *fakeRuntime) say(call string) { f.calls = append(f.calls, call) }
 
-func (f *fakeRuntime) List(context.Context) ([]resources.Container, error) {
+func (f *fakeRuntime) List(ctx context.Context) ([]resources.Container, error) {
+	if f.hang {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	var all []resources.Container
 	for _, c := range f.containers {
 		all = append(all, *c)
@@ -244,6 +249,19 @@ func TestNothingIsRemovedBeforeAssignmentsAreKnown(t *testing.T) {
 		expect(t, l, resources.ReplicaRunning)
 		cancel()
 		<-done
+	})
+}
+
+// A Podman that does not answer for a while does not stop the loop.
+func TestAListingThatTimesOutIsAskedForAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.hang = true
+		l := run(t, f, replica(resources.RestartAlways))
+		advance(5 * listTimeout)
+		f.hang = false
+		advance(2 * listTimeout)
+		expect(t, l, resources.ReplicaRunning)
 	})
 }
 

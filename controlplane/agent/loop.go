@@ -69,7 +69,7 @@ type result struct {
 
 // Bounds of the runtime's calls.
 const (
-	listTimeout  = 30 * time.Second
+	listTimeout  = time.Minute
 	stepTimeout  = 2 * time.Minute
 	pullTimeout  = 15 * time.Minute
 	lookAgain    = 30 * time.Second
@@ -173,7 +173,8 @@ func (l *loop) take(all []resources.Replica) {
 func (l *loop) see(ctx context.Context, got listing) {
 	l.listing = false
 	if got.err != nil {
-		l.log.Error("Podman does not list its containers", "err", got.err)
+		l.log.Error("Podman does not list its containers, and is asked again", "err", got.err)
+		l.listed.containers = nil
 		return
 	}
 	l.listed = got
@@ -272,9 +273,9 @@ func (l *loop) anyBusy() bool {
 
 func (l *loop) list(ctx context.Context, steps int) {
 	l.workers.Go(func() {
-		ctx, cancel := context.WithTimeout(ctx, listTimeout)
+		bounded, cancel := context.WithTimeout(ctx, listTimeout)
 		defer cancel()
-		all, err := l.runtime.List(ctx)
+		all, err := l.runtime.List(bounded)
 		got := listing{steps: steps, err: err, containers: map[resources.ReplicaID]resources.Container{}}
 		for _, c := range all {
 			got.containers[c.Replica] = c
