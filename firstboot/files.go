@@ -23,7 +23,7 @@ type file struct{ path, content string }
 func files(seed resources.NodeSeed, cloudInit bool) []file {
 	all := []file{
 		{"/etc/hostname", seed.Name + "\n"},
-		{"/etc/systemd/system/skerry-agent.service", agentUnit},
+		{agentUnitPath, agentUnit},
 		{"/etc/systemd/system/skerry-server.service", serverUnit},
 		{"/etc/containers/registries.conf.d/skerry.conf", registries},
 		{"/etc/ssh/sshd_config.d/10-skerry.conf", sshd},
@@ -44,6 +44,8 @@ func files(seed resources.NodeSeed, cloudInit bool) []file {
 	}
 	return all
 }
+
+const agentUnitPath = "/etc/systemd/system/skerry-agent.service"
 
 const agentUnit = `[Unit]
 Description=skerry agent

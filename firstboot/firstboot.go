@@ -181,8 +181,10 @@ func takeName(name string) error {
 // startAgent enables the agent, and starts it without waiting: systemd may be
 // running this as a step of its own boot.
 func startAgent(ctx context.Context) error {
-	if err := run(ctx, "systemctl", "--quiet", "--no-reload", "enable", "podman.socket", "skerry-agent.service"); err != nil {
-		return err
+	for unit, target := range map[string]string{agentUnitPath: "multi-user.target", "/usr/lib/systemd/system/podman.socket": "sockets.target"} {
+		if err := enable(unit, target); err != nil {
+			return err
+		}
 	}
 	if err := run(ctx, "systemctl", "daemon-reload"); err != nil {
 		return err
@@ -196,6 +198,19 @@ func startAgent(ctx context.Context) error {
 		}
 	}
 	return run(ctx, "systemctl", "--no-block", "start", "podman.socket", "skerry-agent.service")
+}
+
+// enable is systemctl enable without systemctl, which takes a second or more on
+// a machine that is emulated.
+func enable(unit, target string) error {
+	link := filepath.Join("/etc/systemd/system", target+".wants", filepath.Base(unit))
+	if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
+		return err
+	}
+	if err := os.Symlink(unit, link); err != nil && !os.IsExist(err) {
+		return err
+	}
+	return nil
 }
 
 func writeFiles(all []file) error {

@@ -59,6 +59,7 @@ hostname: %s
 preserve_hostname: false
 disable_root: false
 ssh_deletekeys: false
+ssh_genkeytypes: [ed25519]
 growpart: {mode: auto, devices: [/]}
 runcmd:
   - mkdir -p /run/skerry/seed
