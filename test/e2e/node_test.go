@@ -120,13 +120,15 @@ func (n *nodeTest) answers(t *testing.T, want string) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
+	client := n.host.Client()
+	client.Timeout = 10 * time.Second
 	var last string
 	for ctx.Err() == nil {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		response, err := n.host.Client().Do(request)
+		response, err := client.Do(request)
 		if err != nil {
 			last = err.Error()
 			continue
