@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -111,6 +112,20 @@ func sshKey(t *testing.T) string {
 	return path
 }
 
+// explain shows what the node says of itself.
+func (n *nodeTest) explain(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+	defer cancel()
+	leases := n.virsh(t, "net-dhcp-leases", n.host.Network)
+	t.Log(leases)
+	address := regexp.MustCompile(`[0-9.]+/`).FindString(leases)
+	look := n.host.Command(ctx, "ssh", "-i", n.key, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
+		"root@"+strings.TrimSuffix(address, "/"), "uptime; skerry status --events; podman ps -a; systemctl --failed; journalctl -b -u skerry-agent -u skerry-server -n 60 --no-pager; nft list ruleset")
+	out, err := look.CombinedOutput()
+	t.Logf("the node says (%v):\n%s", err, out)
+}
+
 // answers asks the service until it says what is wanted.
 func (n *nodeTest) answers(t *testing.T, want string) {
 	t.Helper()
@@ -185,8 +200,11 @@ func TestNode(t *testing.T) {
 
 	step := func(name string, f func(t *testing.T)) {
 		t.Helper()
-		if !t.Failed() {
-			t.Run(name, f)
+		if t.Failed() {
+			return
+		}
+		if !t.Run(name, f) {
+			n.explain(t)
 		}
 	}
 
