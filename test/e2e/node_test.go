@@ -90,7 +90,7 @@ func nodeImage(t *testing.T, release string) string {
 		_, err = os.Stat(path)
 	}
 	if err != nil {
-		t.Fatalf("the node image is missing: make image RELEASE=%s: %v", release, err)
+		t.Fatalf("the node image %s is missing: run make test-images: %v", release, err)
 	}
 	return path
 }
