@@ -122,7 +122,7 @@ func (d *decoded) collection(t *Type, v any, dst reflect.Value, path string) {
 		}
 		return
 	}
-	d.problems.Addf(path, "is not a %s", t.name())
+	d.problems.Addf(path, "is not %s", t.one())
 }
 
 func (t *Type) decodeScalar(v any, dst reflect.Value) error {
@@ -150,7 +150,7 @@ func (t *Type) decodeScalar(v any, dst reflect.Value) error {
 			return decodeInt(v, dst)
 		}
 	}
-	return fmt.Errorf("is not a %s", t.name())
+	return fmt.Errorf("is not %s", t.one())
 }
 
 func decodeInt(v *big.Float, dst reflect.Value) error {

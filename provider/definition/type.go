@@ -226,7 +226,7 @@ func (a *Attribute) apply(key, value string) error {
 		a.Computed, a.Volatile = true, true
 	case "set":
 		if a.Type.Kind != List {
-			return fmt.Errorf("a %s can't be a set", a.Type.name())
+			return fmt.Errorf("%s can't be a set", a.Type.one())
 		}
 		a.Type.Kind = Set
 	case "default":
@@ -259,7 +259,7 @@ func (t *Type) parse(text string) (any, error) {
 	case String:
 		v = text
 	case List, Set, Map, Object:
-		return nil, fmt.Errorf("a %s has no default", t.name())
+		return nil, fmt.Errorf("%s has no default", t.one())
 	}
 	return v, t.decodeScalar(v, reflect.New(t.goType).Elem())
 }
