@@ -270,7 +270,7 @@ func withWriteOnly(t *Type, planned, written any) any {
 			whole[key] = withWriteOnly(t.Elem, p[key], w[key])
 		}
 		return whole
-	default:
-		return planned
+	case Bool, Int, Float, String, Set:
 	}
+	return planned
 }

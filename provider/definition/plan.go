@@ -131,9 +131,9 @@ func (t *Type) fill(planned, observed any) any {
 			filled[key] = t.Elem.fill(p[key], o[key])
 		}
 		return filled
-	default:
-		return planned
+	case Bool, Int, Float, String:
 	}
+	return planned
 }
 
 // refresh gives the state after a read: the observed values, in the state's
@@ -174,12 +174,12 @@ func (t *Type) refresh(state, observed any) any {
 			refreshed[key] = t.Elem.refresh(s[key], o[key])
 		}
 		return refreshed
-	default:
-		if t.equal(state, observed) {
-			return state
-		}
-		return observed
+	case Bool, Int, Float, String, Set:
 	}
+	if t.equal(state, observed) {
+		return state
+	}
+	return observed
 }
 
 // same is true where both trees decode to the same Go value, as null, an empty

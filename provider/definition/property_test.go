@@ -87,13 +87,13 @@ func drawConfig(t *rapid.T, typ *Type) any {
 			m[key] = drawConfig(t, typ.Elem)
 		}
 		return m
-	default:
-		list := make([]any, rapid.IntRange(0, 3).Draw(t, "length"))
-		for i := range list {
-			list[i] = drawConfig(t, typ.Elem)
-		}
-		return list
+	case List, Set:
 	}
+	list := make([]any, rapid.IntRange(0, 3).Draw(t, "length"))
+	for i := range list {
+		list[i] = drawConfig(t, typ.Elem)
+	}
+	return list
 }
 
 // defineGenerated defines a resource of a drawn struct, whose computed values

@@ -28,10 +28,9 @@ func (d *Definition) Reference(provider string) string {
 		fmt.Fprintf(&b, "| `%s` | `%s` |\n", t.call, plainDuration(t.unless))
 	}
 	b.WriteString("\n## Import\n\n")
-	switch {
-	case d.ops.importer == nil:
+	if d.ops.importer == nil {
 		b.WriteString("It can't be imported.\n")
-	default:
+	} else {
 		fmt.Fprintf(&b, "%s\n\n```sh\nterraform import %s_%s.NAME ID\n```\n", d.ImportID, provider, d.Name)
 	}
 	return b.String()

@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
+	"maps"
 	"math/big"
 	"reflect"
 	"slices"
@@ -71,7 +72,7 @@ func (d *decoded) value(t *Type, v any, dst reflect.Value, path string) {
 		d.object(t, v, dst, path)
 	case List, Set, Map:
 		d.collection(t, v, dst, path)
-	default:
+	case Bool, Int, Float, String:
 		if err := t.decodeScalar(v, dst); err != nil {
 			d.problems.Addf(path, "%v", err)
 		}
@@ -249,9 +250,9 @@ func (t *Type) encode(src reflect.Value) any {
 			m[it.Key().String()] = t.Elem.encode(it.Value())
 		}
 		return m
-	default:
-		return t.encodeObject(src)
+	case Object:
 	}
+	return t.encodeObject(src)
 }
 
 func (t *Type) encodeText(src reflect.Value) any {
@@ -302,50 +303,36 @@ func (t *Type) equal(a, b any) bool {
 		return a == nil && b == nil
 	}
 	switch t.Kind {
-	case Object:
-		x, y := a.(map[string]any), b.(map[string]any)
-		for _, attribute := range t.Attributes {
-			if !attribute.Type.equal(x[attribute.Name], y[attribute.Name]) {
-				return false
-			}
-		}
-		return true
-	case Map:
-		x, y := a.(map[string]any), b.(map[string]any)
-		for key := range x {
-			if _, found := y[key]; !found || !t.Elem.equal(x[key], y[key]) {
-				return false
-			}
-		}
-		return len(x) == len(y)
+	case Object, Map:
+		x, okX := a.(map[string]any)
+		y, okY := b.(map[string]any)
+		return okX && okY && t.equalMembers(x, y)
 	case List:
-		x, y := a.([]any), b.([]any)
-		for i := range min(len(x), len(y)) {
-			if !t.Elem.equal(x[i], y[i]) {
-				return false
-			}
-		}
-		return len(x) == len(y)
+		x, okX := a.([]any)
+		y, okY := b.([]any)
+		return okX && okY && slices.EqualFunc(x, y, t.Elem.equal)
 	case Set:
-		x, y := a.([]any), b.([]any)
-		return t.subset(x, y) && t.subset(y, x)
-	default:
-		return t.equalScalar(a, b)
+		x, okX := a.([]any)
+		y, okY := b.([]any)
+		return okX && okY && t.subset(x, y) && t.subset(y, x)
+	case Bool, Int, Float, String:
 	}
+	return t.equalScalar(a, b)
+}
+
+// equalMembers compares maps, or the attributes of objects.
+func (t *Type) equalMembers(x, y map[string]any) bool {
+	if t.Kind == Map {
+		return maps.EqualFunc(x, y, t.Elem.equal)
+	}
+	return !slices.ContainsFunc(t.Attributes, func(a *Attribute) bool { return !a.Type.equal(x[a.Name], y[a.Name]) })
 }
 
 // subset is true where every element of the set x is in y.
 func (t *Type) subset(x, y []any) bool {
-	for _, e := range x {
-		found := false
-		for _, f := range y {
-			found = found || t.Elem.equal(e, f)
-		}
-		if !found {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(x, func(e any) bool {
+		return !slices.ContainsFunc(y, func(f any) bool { return t.Elem.equal(e, f) })
+	})
 }
 
 func (t *Type) equalScalar(a, b any) bool {

@@ -84,6 +84,12 @@ var (
 	unmarshalerType = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
 
+// kinds gives the kind of each kind of Go type that can be served.
+var kinds = map[reflect.Kind]Kind{
+	reflect.Bool: Bool, reflect.Int: Int, reflect.Int64: Int, reflect.Int32: Int, reflect.Uint16: Int, reflect.Float64: Float,
+	reflect.String: String, reflect.Slice: List, reflect.Map: Map, reflect.Struct: Object,
+}
+
 // typeOf reflects a Go type. A type that can't be served is an error that
 // names the field.
 func typeOf(goType reflect.Type, docs map[string]string) (*Type, error) {
@@ -105,31 +111,20 @@ func (r reflection) typeOf(goType reflect.Type) (*Type, error) {
 		t.Kind, t.quantity = String, true
 		return t, nil
 	}
-	switch goType.Kind() {
-	case reflect.Bool:
-		t.Kind = Bool
-	case reflect.Int, reflect.Int64, reflect.Int32, reflect.Uint16:
-		t.Kind = Int
-	case reflect.Float64:
-		t.Kind = Float
-	case reflect.String:
-		t.Kind = String
-	case reflect.Slice:
-		t.Kind = List
-	case reflect.Map:
-		t.Kind = Map
-		if goType.Key().Kind() != reflect.String {
-			return nil, fmt.Errorf("%s: the keys of a map are strings", goType)
-		}
-	case reflect.Struct:
-		t.Kind = Object
+	kind, served := kinds[goType.Kind()]
+	if !served {
+		return nil, fmt.Errorf("%s: a value of this kind can't be an attribute", goType)
+	}
+	t.Kind = kind
+	if kind == Object {
 		if slices.Contains(r.within, goType) {
 			return nil, fmt.Errorf("%s: an object can't hold itself", goType)
 		}
 		r.within = append(slices.Clone(r.within), goType)
 		return t, r.addAttributes(t, goType, nil)
-	default:
-		return nil, fmt.Errorf("%s: a value of this kind can't be an attribute", goType)
+	}
+	if kind == Map && goType.Key().Kind() != reflect.String {
+		return nil, fmt.Errorf("%s: the keys of a map are strings", goType)
 	}
 	if t.Kind == List || t.Kind == Map {
 		elem, err := r.typeOf(goType.Elem())

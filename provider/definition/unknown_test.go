@@ -3,8 +3,10 @@ package definition
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"math/big"
 	"reflect"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -80,52 +82,25 @@ func (t *Type) keeps(first, second any) bool {
 	case []any:
 		s, ok := second.([]any)
 		if t.Kind == Set {
-			return ok && (holdsUnknown(first) || t.equal(first, second))
+			return ok && (slices.ContainsFunc(f, isUnknown) || t.equal(first, second))
 		}
-		if !ok || len(f) != len(s) {
-			return false
-		}
-		for i := range f {
-			if !t.Elem.keeps(f[i], s[i]) && !t.Elem.equalText(f[i], s[i]) {
-				return false
-			}
-		}
-		return true
+		return ok && slices.EqualFunc(f, s, t.Elem.keepsElement)
 	case map[string]any:
 		s, ok := second.(map[string]any)
-		if !ok || len(f) != len(s) {
-			return false
+		if t.Kind == Map {
+			return ok && maps.EqualFunc(f, s, t.Elem.keepsElement)
 		}
-		for key := range f {
-			elem := t.Elem
-			if t.Kind == Object {
-				elem = t.Attribute(key).Type
-			}
-			if _, found := s[key]; !found || !elem.keeps(f[key], s[key]) && (t.Kind == Object || !elem.equalText(f[key], s[key])) {
-				return false
-			}
-		}
-		return true
+		return ok && !slices.ContainsFunc(t.Attributes, func(a *Attribute) bool { return !a.Type.keeps(f[a.Name], s[a.Name]) })
 	default:
 		return identical(first, second)
 	}
 }
 
-func (t *Type) equalText(a, b any) bool { return t.quantity && t.equal(a, b) }
-
-func holdsUnknown(tree any) bool {
-	switch v := tree.(type) {
-	case Unknown:
-		return true
-	case []any:
-		for _, e := range v {
-			if holdsUnknown(e) {
-				return true
-			}
-		}
-	}
-	return false
+func (t *Type) keepsElement(first, second any) bool {
+	return t.keeps(first, second) || t.quantity && t.equal(first, second)
 }
+
+func isUnknown(v any) bool { return v == Unknown{} }
 
 // Each unknown value of a create is filled in from what was made.
 func TestACreateFillsInWhatWasUnknown(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/go-hclog"
@@ -350,4 +351,67 @@ func TestCLIErrorsNameTheAttribute(t *testing.T) {
 	c.contains(c.planned(`resource "test_anything" "it" {
   name = "n"
 }`), "is tainted, so must be replaced")
+}
+
+func TestCLIProviderSettings(t *testing.T) {
+	c := newCLI(t)
+	thing := `
+resource "test_anything" "it" {
+  name = "n"
+}`
+	c.write(`provider "test" {
+  every = "never"
+  link  = { host = "h", port = -1 }
+}` + thing)
+	out, code := c.run("plan")
+	if code != 1 {
+		t.Errorf("plan ends with %d", code)
+	}
+	c.contains(out, "Invalid provider configuration: every", `every = "never"`, "link.port: is negative")
+
+	c.apply(`provider "test" {
+  tags  = ["a"]
+  order = [1]
+  map   = { on = true }
+  ratio = 0.5
+  token = "hush"
+  link  = { host = "h" }
+}` + thing)
+	want := settings{
+		Every: resources.Duration(5 * time.Second), Tags: []string{"a"}, Order: []int{1}, Map: map[string]bool{"on": true}, Ratio: 0.5, Token: "hush",
+		Link: &link{Host: "h", Port: 22, Fast: true},
+	}
+	if diff := cmp.Diff(want, c.world.settings); diff != "" {
+		t.Errorf("settings (-want +got)\n%s", diff)
+	}
+}
+
+// A provider block that isn't known yet stops neither the plan nor the reads
+// before it.
+func TestCLIUnknownProvider(t *testing.T) {
+	c := newCLI(t)
+	config := func(label, size string) string {
+		return `resource "terraform_data" "later" {
+  input            = "` + label + `"
+  triggers_replace = "` + label + `"
+}
+
+provider "test" {
+  label = terraform_data.later.output
+}
+
+resource "test_anything" "it" {
+  name = "n"
+  size = "` + size + `"
+}`
+	}
+	c.apply(config("a", "1GiB"))
+	if c.world.settings.Label != "a" {
+		t.Errorf("the label is %q", c.world.settings.Label)
+	}
+	c.settled(config("a", "1GiB"))
+	c.contains(c.apply(config("b", "2GiB")), "The provider block depends on", "1 added, 1 changed, 1 destroyed")
+	if got := c.world.things["n"]; c.world.settings.Label != "b" || got.Size != 2*resources.GiB {
+		t.Errorf("label %q, made %+v", c.world.settings.Label, got)
+	}
 }

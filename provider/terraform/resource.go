@@ -81,6 +81,10 @@ func (s *served) Create(ctx context.Context, request resource.CreateRequest, res
 }
 
 func (s *served) Read(ctx context.Context, request resource.ReadRequest, response *resource.ReadResponse) {
+	if s.config == nil { // the state stays as it is, so that the apply can get on
+		s.warn(&response.Diagnostics, []string{"The provider block depends on something that is yet to be made, so this is the state of the last apply."})
+		return
+	}
 	t, ok := s.ready(&response.Diagnostics, request.State.Raw)
 	if !ok {
 		return

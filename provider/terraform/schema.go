@@ -65,9 +65,9 @@ func attribute(a *definition.Attribute) schema.Attribute {
 			return schema.MapNestedAttribute{NestedObject: elements(a.Type.Elem), Required: required, Optional: optional, Computed: computed, Sensitive: sensitive, WriteOnly: writeOnly, MarkdownDescription: doc}
 		}
 		return schema.MapAttribute{ElementType: elementType(a.Type.Elem), Required: required, Optional: optional, Computed: computed, Sensitive: sensitive, WriteOnly: writeOnly, MarkdownDescription: doc}
-	default:
-		return schema.StringAttribute{Required: required, Optional: optional, Computed: computed, Sensitive: sensitive, WriteOnly: writeOnly, MarkdownDescription: doc}
+	case definition.String:
 	}
+	return schema.StringAttribute{Required: required, Optional: optional, Computed: computed, Sensitive: sensitive, WriteOnly: writeOnly, MarkdownDescription: doc}
 }
 
 // elementType gives the type of what a list, set or map of scalars holds.
@@ -83,9 +83,9 @@ func elementType(t *definition.Type) attr.Type {
 		return types.ListType{ElemType: elementType(t.Elem)}
 	case definition.Map:
 		return types.MapType{ElemType: elementType(t.Elem)}
-	default:
-		return types.StringType
+	case definition.String, definition.Set, definition.Object: // the definition refuses the last two here
 	}
+	return types.StringType
 }
 
 func providerSchema(p *definition.Provider) providerschema.Schema {
@@ -117,7 +117,7 @@ func providerAttribute(a *definition.Attribute) providerschema.Attribute {
 			nested[child.Name] = providerAttribute(child)
 		}
 		return providerschema.SingleNestedAttribute{Attributes: nested, Required: required, Optional: optional, Sensitive: sensitive, MarkdownDescription: doc}
-	default:
-		return providerschema.StringAttribute{Required: required, Optional: optional, Sensitive: sensitive, MarkdownDescription: doc}
+	case definition.String:
 	}
+	return providerschema.StringAttribute{Required: required, Optional: optional, Sensitive: sensitive, MarkdownDescription: doc}
 }

@@ -70,10 +70,29 @@ type Deep struct {
 	Text string `json:"text" iac:"optional"`
 }
 
+// settings are those of the test's provider.
+type settings struct {
+	Label string             `json:"label" iac:"optional"`
+	Every resources.Duration `json:"every" iac:"default=5s"`
+	Tags  []string           `json:"tags" iac:"optional,set"`
+	Order []int              `json:"order" iac:"optional"`
+	Map   map[string]bool    `json:"map" iac:"optional"`
+	Ratio float64            `json:"ratio" iac:"optional"`
+	Token string             `json:"token" iac:"optional,sensitive"`
+	Link  *link              `json:"link" iac:"optional"`
+}
+
+type link struct {
+	Host string `json:"host"`
+	Port int    `json:"port" iac:"default=22"`
+	Fast bool   `json:"fast" iac:"default=true"`
+}
+
 // world is what the test's resources live in.
 type world struct {
 	things    map[string]Anything
 	passwords []string
+	settings  settings
 	fail      error
 	silent    bool
 }
@@ -149,8 +168,16 @@ type client struct {
 func newProvider(t testing.TB, w *world) *definition.Provider {
 	t.Helper()
 	p, err := definition.NewProvider("test", "For tests.", nil,
-		func(*struct{}) resources.Problems { return nil },
-		func(context.Context, *struct{}) (*world, error) { return w, nil })
+		func(s *settings) (p resources.Problems) {
+			if s.Link != nil && s.Link.Port < 0 {
+				p.Addf("link.port", "is negative; give a port")
+			}
+			return p
+		},
+		func(_ context.Context, s *settings) (*world, error) {
+			w.settings = *s
+			return w, nil
+		})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,8 +197,8 @@ func newClient(t testing.TB) *client {
 	if err != nil || len(schema.Diagnostics) > 0 {
 		t.Fatal(err, texts(schema.Diagnostics))
 	}
-	empty := tftypes.Object{AttributeTypes: map[string]tftypes.Type{}}
-	none, err := tfprotov6.NewDynamicValue(empty, tftypes.NewValue(empty, map[string]tftypes.Value{}))
+	block := schema.Provider.ValueType()
+	none, err := tfprotov6.NewDynamicValue(block, valueOf(block, map[string]any{}))
 	if err != nil {
 		t.Fatal(err)
 	}
