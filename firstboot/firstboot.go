@@ -46,7 +46,7 @@ func Run(ctx context.Context, dir string, log *slog.Logger) error {
 	}{
 		{"mount the data disk", func() error { return mountData(ctx, seed) }},
 		{"keep the identity", func() error { return identify(seed) }},
-		{"take the host key", func() error { return takeHostKey(ctx, seed) }},
+		{"take the host key", func() error { return takeHostKey(seed) }},
 		{"install skerry", func() error { return copyFile(filepath.Join(dir, "skerry"), program, 0o755) }},
 		{"write the configuration", func() error { return writeFiles(files(seed, cloudInit())) }},
 		{"take the name", func() error { return takeName(seed.Name) }},
@@ -134,7 +134,7 @@ func identify(seed resources.NodeSeed) error {
 }
 
 // takeHostKey puts the key of the seed, or of the data disk, in sshd's place.
-func takeHostKey(ctx context.Context, seed resources.NodeSeed) error {
+func takeHostKey(seed resources.NodeSeed) error {
 	kept := filepath.Join(Data, "host_key")
 	private := []byte(seed.HostKey)
 	if len(private) == 0 {

@@ -10,7 +10,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"log/slog"
 	"net/http"
@@ -98,7 +97,7 @@ func isURL(source string) bool {
 // or SHA-256 where there is none.
 func check(path, checksum string) (string, error) {
 	algorithm, want, _ := strings.Cut(checksum, ":")
-	var sum hash.Hash = sha256.New()
+	sum := sha256.New()
 	if algorithm == "sha512" {
 		sum = sha512.New()
 	}

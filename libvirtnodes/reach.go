@@ -76,11 +76,8 @@ func (h *Host) lookForAddresses(s *Spec) (found, answers []string, err error) {
 		}
 		answers = append(answers, source.name+": no address")
 		for _, card := range cards {
-			for _, address := range card.Addrs {
-				ip, err := netip.ParseAddr(address.Addr)
-				if err == nil && ip.Is4() && ip.IsGlobalUnicast() && byMAC[card.Hwaddr] == "" {
-					byMAC[card.Hwaddr] = ip.String()
-				}
+			if byMAC[card.Hwaddr] == "" {
+				byMAC[card.Hwaddr] = firstIPv4(card.Addrs)
 			}
 		}
 	}
@@ -96,9 +93,17 @@ func (h *Host) lookForAddresses(s *Spec) (found, answers []string, err error) {
 	return found, answers, nil
 }
 
+func firstIPv4(all []libvirt.DomainIPAddress) string {
+	for _, address := range all {
+		if ip, err := netip.ParseAddr(address.Addr); err == nil && ip.Is4() && ip.IsGlobalUnicast() {
+			return ip.String()
+		}
+	}
+	return ""
+}
+
 func message(err error) string {
-	var e libvirt.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[libvirt.Error](err); ok {
 		return e.Message
 	}
 	return err.Error()

@@ -39,7 +39,7 @@ func (s *Spec) cards() []resources.Attachment {
 // NewID draws the ID of a new machine.
 func NewID() resources.NodeID {
 	var id [8]byte
-	rand.Read(id[:]) //nolint:errcheck // it never returns an error
+	rand.Read(id[:])
 	return resources.NodeID(hex.EncodeToString(id[:]))
 }
 

@@ -61,7 +61,7 @@ func (c *Cluster) agents() ([]resources.Endpoint, error) {
 
 func createCluster(ctx context.Context, c *Connections, spec *Cluster) error {
 	var id [8]byte
-	rand.Read(id[:]) //nolint:errcheck // it never returns an error
+	rand.Read(id[:])
 	spec.ID = hex.EncodeToString(id[:])
 	agents, err := spec.agents()
 	if err != nil {

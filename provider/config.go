@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/skerry-io/skerry/controlplane/client"
@@ -46,10 +47,8 @@ const virtualizationVariable = "SKERRY_VIRTUALIZATION"
 func checkSettings(s *Settings) resources.Problems {
 	var p resources.Problems
 	oneOf := func(path, value string, allowed ...string) {
-		for _, a := range append(allowed, "") {
-			if value == a {
-				return
-			}
+		if value == "" || slices.Contains(allowed, value) {
+			return
 		}
 		p.Addf(path, "is %q; it is one of %s", value, strings.Join(allowed, ", "))
 	}

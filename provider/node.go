@@ -166,7 +166,7 @@ func (c *Connections) settle(ctx context.Context, s *libvirtnodes.Spec, n *Node)
 	return err
 }
 
-func readNode(ctx context.Context, c *Connections, n *Node) (definition.Reading, error) {
+func readNode(_ context.Context, c *Connections, n *Node) (definition.Reading, error) {
 	host, err := c.hypervisors.Host(c.hypervisor(&n.Node))
 	if err != nil {
 		return definition.Reading{Warnings: []string{fmt.Sprintf("the state of node %s stays as it was: %v", n.Name, err)}}, nil

@@ -101,8 +101,11 @@ func (e Endpoint) String() string {
 	}
 	query := url.Values{}
 	for _, item := range [][2]string{
-		{"node", string(e.Node)}, {"hostkey", e.HostKey}, {"bastion", e.Bastion},
-		{"cluster", string(e.Cluster)}, {"hypervisor", e.Hypervisor},
+		{"node", string(e.Node)},
+		{"hostkey", e.HostKey},
+		{"bastion", e.Bastion},
+		{"cluster", string(e.Cluster)},
+		{"hypervisor", e.Hypervisor},
 	} {
 		if item[1] != "" {
 			query.Set(item[0], item[1])

@@ -27,8 +27,19 @@ var byteUnits = []struct {
 	suffix string
 	factor int64
 }{
-	{"PiB", int64(PiB)}, {"TiB", int64(TiB)}, {"GiB", int64(GiB)}, {"MiB", int64(MiB)}, {"KiB", int64(KiB)},
-	{"PB", 1e15}, {"TB", 1e12}, {"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}, {"KB", 1e3}, {"B", 1}, {"", 1},
+	{"PiB", int64(PiB)},
+	{"TiB", int64(TiB)},
+	{"GiB", int64(GiB)},
+	{"MiB", int64(MiB)},
+	{"KiB", int64(KiB)},
+	{"PB", 1e15},
+	{"TB", 1e12},
+	{"GB", 1e9},
+	{"MB", 1e6},
+	{"kB", 1e3},
+	{"KB", 1e3},
+	{"B", 1},
+	{"", 1},
 }
 
 // ParseBytes reads an amount as Bytes describes it. The amount must come to a

@@ -86,7 +86,7 @@ func systemctl(ctx context.Context, args ...string) error {
 type localControlPlane struct {
 	places places
 	log    *slog.Logger
-	base   context.Context // what ends it with the process
+	base   context.Context //nolint:containedctx // what ends it with the process, beyond the call that starts it
 
 	mu    sync.Mutex // guards all below
 	end   context.CancelFunc
@@ -100,7 +100,7 @@ func (l *localControlPlane) Start(ctx context.Context, cluster resources.Cluster
 	if l.end != nil {
 		return nil
 	}
-	base, end := context.WithCancel(l.base)
+	base, end := context.WithCancel(l.base) //nolint:contextcheck // it outlives the call
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	go func() { ended <- runServer(base, l.places, cluster, func() { close(ready) }, l.log) }()
 	select {

@@ -51,7 +51,7 @@ func devCommand(logger func() *slog.Logger) *cobra.Command {
 			return err
 		}
 		endpoint := resources.Endpoint{Socket: p.socket(filepath.Base(resources.AgentSocket)), Node: node.ID}
-		fmt.Fprintln(c.OutOrStdout(), endpoint)
+		c.Println(endpoint)
 		return runAgent(c.Context(), p, control, log)
 	}
 	return c

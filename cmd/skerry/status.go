@@ -42,7 +42,7 @@ func statusCommand(logger func() *slog.Logger) *cobra.Command {
 			return err
 		}
 		out := c.OutOrStdout()
-		fmt.Fprintf(out, "Cluster %s (%s)\n\n", cluster.Name, cluster.ID)
+		c.Printf("Cluster %s (%s)\n\n", cluster.Name, cluster.ID)
 		printNodes(out, nodes)
 		printServices(out, services)
 		if *events {

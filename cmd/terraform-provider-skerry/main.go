@@ -8,9 +8,8 @@ import (
 	"log/slog"
 	"os"
 
-	"github.com/hashicorp/terraform-plugin-framework/providerserver"
-
 	tfprovider "github.com/hashicorp/terraform-plugin-framework/provider"
+	"github.com/hashicorp/terraform-plugin-framework/providerserver"
 
 	"github.com/skerry-io/skerry/provider"
 	"github.com/skerry-io/skerry/provider/terraform"

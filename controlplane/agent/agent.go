@@ -30,11 +30,21 @@ import (
 // Runtime runs the containers of a node. Errors whose cause is known are
 // *resources.Failure.
 type Runtime interface {
+	Containers
 	// List returns every container that skerry made for this node.
 	List(ctx context.Context) ([]resources.Container, error)
 	// Pull brings the image to the node as the policy says. digest
 	// (sha256:HEX) pins what a tag means; it may be empty.
 	Pull(ctx context.Context, image, digest, policy string) error
+	// Exits sends the IDs of containers that ended, until ctx ends. It is the
+	// second source: the agent watches the processes itself.
+	Exits(ctx context.Context) (<-chan string, error)
+	// Version is the runtime's.
+	Version(ctx context.Context) (string, error)
+}
+
+// Containers is what a runtime does with one container.
+type Containers interface {
 	// Create makes the container of a replica, or returns the one it has.
 	Create(ctx context.Context, r resources.Replica) (id string, err error)
 	// Start starts a container, and returns its first process.
@@ -45,11 +55,6 @@ type Runtime interface {
 	Remove(ctx context.Context, id string) error
 	// Logs returns the last lines of a container's output.
 	Logs(ctx context.Context, id string, lines int) ([]string, error)
-	// Exits sends the IDs of containers that ended, until ctx ends. It is the
-	// second source: the agent watches the processes itself.
-	Exits(ctx context.Context) (<-chan string, error)
-	// Version is the runtime's.
-	Version(ctx context.Context) (string, error)
 }
 
 // ControlPlane starts and stops the control plane of this machine.

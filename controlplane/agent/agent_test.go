@@ -248,7 +248,9 @@ func TestNothingIsRemovedBeforeAssignmentsAreKnown(t *testing.T) {
 		advance(time.Minute)
 		expect(t, l, resources.ReplicaRunning)
 		cancel()
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	})
 }
 

@@ -312,7 +312,7 @@ func (l *loop) advance(ctx context.Context, u *unit, c *resources.Container, now
 
 func (l *loop) describe(u *unit, c *resources.Container, do verb, now time.Time) {
 	s := &u.status
-	s.ID, s.State, s.Failures = u.replica.ID, observe(u.replica, u.history, c, do, now), u.history.failures
+	s.ID, s.State, s.Failures = u.replica.ID, observe(u.history, c, do, now), u.history.failures
 	s.ContainerID, s.Address, s.StartedAt = "", "", time.Time{}
 	if c != nil {
 		s.ContainerID = c.ID

@@ -78,7 +78,7 @@ func (a *Agent) attend(ctx context.Context, changed <-chan struct{}) error {
 	for {
 		if err := a.Server.PutStatus(ctx, info.ID, a.loop.statuses()); err != nil {
 			cancel()
-			<-ended
+			<-ended //nolint:errcheck // the first error counts
 			return err
 		}
 		select {
@@ -91,7 +91,7 @@ func (a *Agent) attend(ctx context.Context, changed <-chan struct{}) error {
 				info = now
 				if err := a.Server.PutNode(ctx, info); err != nil {
 					cancel()
-					<-ended
+					<-ended //nolint:errcheck // the first error counts
 					return err
 				}
 			}

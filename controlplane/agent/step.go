@@ -112,7 +112,7 @@ func (h history) ended(r resources.Replica, c resources.Container, now time.Time
 
 // observe gives the state of a replica that no step is busy with. verb is what
 // next decided.
-func observe(r resources.Replica, h history, c *resources.Container, v verb, now time.Time) resources.ReplicaState {
+func observe(h history, c *resources.Container, v verb, now time.Time) resources.ReplicaState {
 	switch {
 	case v == gone:
 		return resources.ReplicaGone

@@ -29,7 +29,7 @@ func startDev(t *testing.T) *dev {
 	t.Helper()
 	d := &dev{podman: podmantest.StartService(t)}
 	// Not t.TempDir: the path of a unix socket is short.
-	dir, err := os.MkdirTemp("", "skerry-dev")
+	dir, err := os.MkdirTemp("", "skerry-dev") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,15 +66,15 @@ func startDev(t *testing.T) *dev {
 	return d
 }
 
-// get asks for a page until it is what is wanted, or the test's patience ends.
-func (d *dev) get(t *testing.T, path, want string) {
+// answers asks the service until it says what is wanted, or the test's patience ends.
+func (d *dev) answers(t *testing.T, want string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	client := d.podman.Client()
 	var last string
 	for ctx.Err() == nil {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:8080"+path, nil)
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:8080/", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -89,7 +89,7 @@ func (d *dev) get(t *testing.T, path, want string) {
 			return
 		}
 	}
-	t.Fatalf("%s does not answer with %q: %s", path, want, last)
+	t.Fatalf("the service does not answer with %q: %s", want, last)
 }
 
 // containers lists the IDs of the containers of a service.
@@ -147,7 +147,7 @@ func TestServices(t *testing.T) {
 	})
 
 	tf.Apply(t)
-	d.get(t, "/", "version 1")
+	d.answers(t, "version 1")
 	tf.Settled(t)
 
 	t.Run("more replicas leave the running ones alone", func(t *testing.T) {
@@ -164,14 +164,14 @@ func TestServices(t *testing.T) {
 	t.Run("another image replaces the replicas", func(t *testing.T) {
 		tf.Configure(t, configure(two, 1))
 		tf.Apply(t)
-		d.get(t, "/", "version 2")
+		d.answers(t, "version 2")
 		tf.Settled(t)
 	})
 
 	t.Run("a crashed container comes back", func(t *testing.T) {
 		before := d.containers(t, "web")
 		d.crash(t)
-		d.get(t, "/", "version 2")
+		d.answers(t, "version 2")
 		if after := d.containers(t, "web"); !slices.Equal(before, after) {
 			t.Errorf("the replica was replaced, and not started again: %v, %v", before, after)
 		}
@@ -183,7 +183,7 @@ func TestServices(t *testing.T) {
 		if out, err := d.podman.Podman(t.Context(), append([]string{"rm", "-f", "-t", "0"}, before...)...).CombinedOutput(); err != nil {
 			t.Fatalf("remove the container: %v: %s", err, out)
 		}
-		d.get(t, "/", "version 2")
+		d.answers(t, "version 2")
 		tf.Settled(t)
 	})
 
@@ -207,7 +207,7 @@ func TestServices(t *testing.T) {
 		}
 		tf.Configure(t, configure(two, 1))
 		tf.Apply(t)
-		d.get(t, "/", "version 2")
+		d.answers(t, "version 2")
 	})
 
 	t.Run("everything can be imported", func(t *testing.T) {
