@@ -107,7 +107,8 @@ func networkConfig(s *Spec) []byte {
 		}
 		fmt.Fprintf(&b, "    addresses: [%q]\n", card.Address)
 		if card.Gateway != "" {
-			fmt.Fprintf(&b, "    routes: [{to: default, via: %q}]\n", card.Gateway)
+			// Not "default": cloud-init refuses that word.
+			fmt.Fprintf(&b, "    routes: [{to: 0.0.0.0/0, via: %q}]\n", card.Gateway)
 		}
 		if len(card.DNS) > 0 {
 			fmt.Fprintf(&b, "    nameservers: {addresses: [%s]}\n", strings.Join(card.DNS, ", "))
