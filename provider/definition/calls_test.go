@@ -115,6 +115,26 @@ func TestPlanFindsWhatIsMissing(t *testing.T) {
 	}
 }
 
+// A front-end without a schema of its own may hand over any shape.
+func TestAValueOfAnotherShapeIsAProblem(t *testing.T) {
+	d := defineWith(t, checkedResource())
+	prior := d.Type.plan(nil, object{
+		"size": "1B", "count_of": number(1), "items": []any{object{"name": "a"}}, "by_name": object{"k": object{"name": "a"}}, "mapping": object{"a": "b"},
+	})
+	for _, name := range []string{"size", "time", "count_of", "items", "by_name", "mapping"} {
+		for _, value := range []any{true, object{"a": number(1)}, []any{[]any{}}, []any{"x"}, object{"k": []any{}}} {
+			written := object{"size": "1B", "count_of": number(1)}
+			written[name] = value
+			if problems := d.Validate(written); len(problems) == 0 {
+				t.Errorf("%s = %v is valid", name, value)
+			}
+			if _, problems := d.Plan(t.Context(), nil, prior, written); len(problems) == 0 {
+				t.Errorf("%s = %v is planned", name, value)
+			}
+		}
+	}
+}
+
 // An error names the deadline that passed, and who set it.
 func TestDeadlines(t *testing.T) {
 	stuck := func(ctx context.Context) error {

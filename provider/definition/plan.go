@@ -15,7 +15,10 @@ func (t *Type) plan(prior, config any) any {
 	}
 	switch t.Kind {
 	case Object:
-		object, _ := config.(map[string]any)
+		object, ok := config.(map[string]any)
+		if !ok {
+			return config // decode says so
+		}
 		old, _ := prior.(map[string]any)
 		planned := make(map[string]any, len(t.Attributes))
 		for _, a := range t.Attributes {
@@ -39,7 +42,10 @@ func (t *Type) plan(prior, config any) any {
 }
 
 func (t *Type) planList(prior, config any) any {
-	list, _ := config.([]any)
+	list, ok := config.([]any)
+	if !ok {
+		return config
+	}
 	old, _ := prior.([]any)
 	planned := make([]any, len(list))
 	for i := range list {
@@ -53,7 +59,10 @@ func (t *Type) planList(prior, config any) any {
 }
 
 func (t *Type) planMap(prior, config any) any {
-	m, _ := config.(map[string]any)
+	m, ok := config.(map[string]any)
+	if !ok {
+		return config
+	}
 	old, _ := prior.(map[string]any)
 	planned := make(map[string]any, len(m))
 	for key := range m {
