@@ -159,7 +159,7 @@ func TestCLIErrorsNameTheAttribute(t *testing.T) {
 	c.world.fail = nil
 	c.contains(c.planned(`resource "test_anything" "it" {
   name = "n"
-}`), "is tainted, so must be replaced")
+}`), "is tainted")
 }
 
 func TestCLIProviderSettings(t *testing.T) {
