@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
@@ -175,30 +174,4 @@ func (h *Host) Endpoint(vm *VM, address, bastion string) resources.Endpoint {
 		Host: address, User: "root", Socket: resources.AgentSocket, Node: vm.ID, HostKey: vm.HostKey,
 		Bastion: bastion, Hypervisor: h.URI,
 	}
-}
-
-// Kept lists the nodes of a pool whose data disks wait for the next node of
-// their name.
-func (h *Host) Kept(poolName string) ([]string, error) {
-	p, err := h.openPool(poolName)
-	if err != nil {
-		return nil, err
-	}
-	defer p.free()
-	all, err := p.pool.ListStorageVolumes()
-	if err != nil {
-		return nil, fmt.Errorf("list the volumes of storage pool %s: %w", poolName, err)
-	}
-	var names []string
-	for _, volume := range all {
-		name, isRecord := strings.CutSuffix(volume, ".skerry.json")
-		if !isRecord {
-			continue
-		}
-		if r, err := p.record(name); err == nil && r.State == kept {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names, nil
 }

@@ -2,9 +2,7 @@ package e2e
 
 import (
 	"bufio"
-	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -12,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/skerry-io/skerry/test/images"
 	"github.com/skerry-io/skerry/test/podmantest"
@@ -66,30 +63,10 @@ func startDev(t *testing.T) *dev {
 	return d
 }
 
-// answers asks the service until it says what is wanted, or the test's patience ends.
+// answers asks the service until it says what is wanted.
 func (d *dev) answers(t *testing.T, want string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	client := d.podman.Client()
-	var last string
-	for ctx.Err() == nil {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:8080/", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		response, err := client.Do(request)
-		if err != nil {
-			last = err.Error()
-			continue
-		}
-		body, err := io.ReadAll(response.Body)
-		response.Body.Close() //nolint:errcheck // it was read
-		if last = string(body); err == nil && strings.Contains(last, want) {
-			return
-		}
-	}
-	t.Fatalf("the service does not answer with %q: %s", want, last)
+	answers(t, d.podman.Client(), "http://127.0.0.1:8080/", want)
 }
 
 // containers lists the IDs of the containers of a service.

@@ -6,8 +6,6 @@ import (
 	"crypto/rand"
 	"encoding/pem"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -133,28 +131,7 @@ func (n *nodeTest) answers(t *testing.T, want string) {
 	if !ok {
 		t.Fatal("the node has no address")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	client := n.host.Client()
-	client.Timeout = 10 * time.Second
-	var last string
-	for ctx.Err() == nil {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		response, err := client.Do(request)
-		if err != nil {
-			last = err.Error()
-			continue
-		}
-		body, err := io.ReadAll(response.Body)
-		response.Body.Close() //nolint:errcheck // it was read
-		if last = string(body); err == nil && strings.Contains(last, want) {
-			return
-		}
-	}
-	t.Fatalf("the service does not answer with %q: %s", want, last)
+	answers(t, n.host.Client(), "http://"+address+"/", want)
 }
 
 func (n *nodeTest) virsh(t *testing.T, args ...string) string {
