@@ -1,6 +1,8 @@
 package firstboot
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -57,6 +59,22 @@ func TestTheUnitsNeedTheDataDisk(t *testing.T) {
 	for _, unit := range []string{"skerry-agent", "skerry-server"} {
 		if text := find(t, files(seed(), false), "/etc/systemd/system/"+unit+".service"); !strings.Contains(text, "RequiresMountsFor="+Data+"\n") {
 			t.Errorf("%s starts without its data", unit)
+		}
+	}
+}
+
+// sshd takes no keys from a file or a directory that others may write to.
+func TestLoginKeysAreTheOwnersOnly(t *testing.T) {
+	path := filepath.Join(t.TempDir(), ".ssh", "authorized_keys")
+	if err := takeLoginKeys(path, []string{"ssh-ed25519 A", "ssh-ed25519 B"}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != "ssh-ed25519 A\nssh-ed25519 B\n" {
+		t.Errorf("the keys are %q, %v", got, err)
+	}
+	for name, want := range map[string]os.FileMode{path: 0o600, filepath.Dir(path): 0o700} {
+		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s has not mode %o: %v", name, want, err)
 		}
 	}
 }

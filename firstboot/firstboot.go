@@ -31,6 +31,8 @@ const (
 	program = "/usr/local/bin/skerry"
 	done    = "/var/lib/skerry-firstboot.done"
 	hostKey = "/etc/ssh/ssh_host_ed25519_key"
+	// loginKeys is the agent's to write from its start on.
+	loginKeys = "/root/.ssh/authorized_keys"
 )
 
 // Run makes this machine the node of the seed in dir.
@@ -47,6 +49,7 @@ func Run(ctx context.Context, dir string, log *slog.Logger) error {
 		{"mount the data disk", func() error { return mountData(ctx, seed) }},
 		{"keep the identity", func() error { return identify(seed) }},
 		{"take the host key", func() error { return takeHostKey(seed) }},
+		{"let the owner log in", func() error { return takeLoginKeys(loginKeys, seed.AuthorizedKeys) }},
 		{"install skerry", func() error { return copyFile(filepath.Join(dir, "skerry"), program, 0o755) }},
 		{"write the configuration", func() error { return writeFiles(files(seed, cloudInit())) }},
 		{"take the name", func() error { return takeName(seed.Name) }},
@@ -155,6 +158,16 @@ func takeHostKey(seed resources.NodeSeed) error {
 		}
 	}
 	return nil
+}
+
+// takeLoginKeys puts the keys that may log in in place before sshd is up. The
+// agent does so too, and is up later: who waits for the node would be refused
+// until then, again and again, each login taking the agent's time to start.
+func takeLoginKeys(path string, keys []string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte(strings.Join(keys, "\n")+"\n"), 0o600)
 }
 
 // cloudInit is true where cloud-init configures the network.
