@@ -202,8 +202,12 @@ func startAgent(ctx context.Context) error {
 	if err := run(ctx, "systemctl", "daemon-reload"); err != nil {
 		return err
 	}
-	// Debian and Ubuntu call it ssh, Fedora sshd; one that runs has another key.
+	// In the node image sshd waits for this; beside cloud-init it may run already,
+	// with another key. Debian and Ubuntu call it ssh, Fedora sshd.
 	for _, unit := range []string{"ssh.service", "sshd.service"} {
+		if !cloudInit() {
+			break
+		}
 		if run(ctx, "systemctl", "--quiet", "is-active", unit) == nil {
 			if err := run(ctx, "systemctl", "--no-block", "restart", unit); err != nil {
 				return err
