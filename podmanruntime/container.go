@@ -19,6 +19,10 @@ import (
 // right one. The image must be there: see Pull. The error is a
 // *resources.Failure.
 func (r *Runtime) Create(ctx context.Context, replica resources.Replica) (string, error) {
+	ctx, err := r.connect(ctx)
+	if err != nil {
+		return "", err
+	}
 	id, err := r.create(ctx, replica)
 	if err != nil {
 		return "", classify(fmt.Errorf("create container of replica %s: %w", replica.ID, err), resources.ReasonCreateFailed)
@@ -29,7 +33,7 @@ func (r *Runtime) Create(ctx context.Context, replica resources.Replica) (string
 func (r *Runtime) create(ctx context.Context, replica resources.Replica) (string, error) {
 	if t := &replica.Template; len(t.Args) > 0 && len(t.Command) == 0 && len(t.Entrypoint) == 0 {
 		// Args are added to the image's command; in a spec they replace it.
-		command, err := r.imageCommand(ctx, imageReference(t.Image, replica.ImageDigest))
+		command, err := imageCommand(ctx, imageReference(t.Image, replica.ImageDigest))
 		if err != nil {
 			return "", err
 		}
@@ -39,14 +43,14 @@ func (r *Runtime) create(ctx context.Context, replica resources.Replica) (string
 	if err != nil {
 		return "", err
 	}
-	made, err := containers.CreateWithSpec(r.call(ctx), s, nil)
+	made, err := containers.CreateWithSpec(ctx, s, nil)
 	if err == nil {
 		return made.ID, nil
 	}
 	if !strings.Contains(err.Error(), "already in use") {
 		return "", err
 	}
-	existing, inspectErr := r.inspect(ctx, s.Name)
+	existing, inspectErr := inspect(ctx, s.Name)
 	switch {
 	case inspectErr == nil && existing.Config != nil && existing.Config.Labels[LabelReplica] == string(replica.ID):
 		return existing.ID, nil
@@ -57,10 +61,10 @@ func (r *Runtime) create(ctx context.Context, replica resources.Replica) (string
 	}
 	// The storage knows the name and Podman does not: what is left of a create
 	// that was cut short, by a power loss perhaps. Nothing but a removal helps.
-	if removeErr := r.Remove(ctx, s.Name); removeErr != nil {
+	if removeErr := remove(ctx, s.Name); removeErr != nil {
 		return "", errors.Join(err, removeErr)
 	}
-	made, err = containers.CreateWithSpec(r.call(ctx), s, nil)
+	made, err = containers.CreateWithSpec(ctx, s, nil)
 	return made.ID, err
 }
 
@@ -68,16 +72,20 @@ func (r *Runtime) create(ctx context.Context, replica resources.Replica) (string
 // the node; one that runs already is left alone. The ID is 0 where the process
 // has ended by then. The error is a *resources.Failure.
 func (r *Runtime) Start(ctx context.Context, id string) (int, error) {
+	ctx, err := r.connect(ctx)
+	if err != nil {
+		return 0, err
+	}
 	asked := time.Now()
-	state, err := r.start(ctx, id)
-	if err != nil && endedTooSoon(err) && r.awaitExit(ctx, id) == nil {
+	state, err := start(ctx, id)
+	if err != nil && endedTooSoon(err) && awaitExit(ctx, id) == nil {
 		return 0, nil
 	}
 	if err == nil && hasEnded(state) && state.StartedAt.Before(asked) {
 		// Podman had not seen the end of the last run, and took the container
 		// for a running one.
-		if err = r.awaitExit(ctx, id); err == nil {
-			state, err = r.start(ctx, id)
+		if err = awaitExit(ctx, id); err == nil {
+			state, err = start(ctx, id)
 		}
 	}
 	if err != nil {
@@ -90,11 +98,11 @@ func (r *Runtime) Start(ctx context.Context, id string) (int, error) {
 }
 
 // start starts the container, and gives its state after that.
-func (r *Runtime) start(ctx context.Context, id string) (*define.InspectContainerState, error) {
-	if err := containers.Start(r.call(ctx), id, nil); err != nil {
+func start(ctx context.Context, id string) (*define.InspectContainerState, error) {
+	if err := containers.Start(ctx, id, nil); err != nil {
 		return nil, err
 	}
-	container, err := r.inspect(ctx, id)
+	container, err := inspect(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +113,11 @@ func (r *Runtime) start(ctx context.Context, id string) (*define.InspectContaine
 // in the container's spec. It returns once the container has ended. One that
 // does not run, or is absent, is success.
 func (r *Runtime) Stop(ctx context.Context, id string) error {
-	if err := containers.Stop(r.call(ctx), id, nil); err != nil && !isNotFound(err) {
+	ctx, err := r.connect(ctx)
+	if err != nil {
+		return err
+	}
+	if err := containers.Stop(ctx, id, nil); err != nil && !isNotFound(err) {
 		return fmt.Errorf("stop container %s: %w", short(id), err)
 	}
 	return nil
@@ -114,18 +126,26 @@ func (r *Runtime) Stop(ctx context.Context, id string) error {
 // Remove kills the container if it runs, and removes it with its anonymous
 // volumes. An absent one is success.
 func (r *Runtime) Remove(ctx context.Context, id string) error {
+	ctx, err := r.connect(ctx)
+	if err != nil {
+		return err
+	}
+	return remove(ctx, id)
+}
+
+func remove(ctx context.Context, id string) error {
 	// Podman 4.3 removes a container that is just being stopped without ending
 	// its process, which would then run on, unknown to anyone.
-	switch err := containers.Kill(r.call(ctx), id, new(containers.KillOptions).WithSignal("KILL")); {
+	switch err := containers.Kill(ctx, id, new(containers.KillOptions).WithSignal("KILL")); {
 	case err == nil:
-		if err := r.awaitExit(ctx, id); err != nil && !isNotFound(err) {
+		if err := awaitExit(ctx, id); err != nil && !isNotFound(err) {
 			return fmt.Errorf("remove container %s: wait for its end: %w", short(id), err)
 		}
 	case !isNotFound(err) && !isImproperState(err): // absent, or not running
 		return fmt.Errorf("remove container %s: kill it: %w", short(id), err)
 	}
 	options := new(containers.RemoveOptions).WithForce(true).WithVolumes(true).WithTimeout(0)
-	reports, err := containers.Remove(r.call(ctx), id, options)
+	reports, err := containers.Remove(ctx, id, options)
 	for _, report := range reports {
 		err = errors.Join(err, report.Err)
 	}
@@ -142,12 +162,16 @@ func (r *Runtime) Logs(ctx context.Context, id string, lines int) ([]string, err
 	if lines <= 0 {
 		return nil, nil
 	}
+	ctx, err := r.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
 	options := new(containers.LogOptions).WithStdout(true).WithStderr(true).WithTail(strconv.Itoa(lines))
 	// One channel for both streams keeps their order. Logs sends on it until
 	// it returns.
 	frames, done := make(chan string), make(chan error, 1)
 	go func() {
-		done <- containers.Logs(r.call(ctx), id, options, frames, frames)
+		done <- containers.Logs(ctx, id, options, frames, frames)
 		close(frames)
 	}()
 	var tail []string
@@ -161,8 +185,8 @@ func (r *Runtime) Logs(ctx context.Context, id string, lines int) ([]string, err
 }
 
 // inspect gives all that Podman knows of the container; its State is never nil.
-func (r *Runtime) inspect(ctx context.Context, id string) (*define.InspectContainerData, error) {
-	container, err := containers.Inspect(r.call(ctx), id, nil)
+func inspect(ctx context.Context, id string) (*define.InspectContainerData, error) {
+	container, err := containers.Inspect(ctx, id, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -41,10 +41,10 @@ func hasEnded(state *define.InspectContainerState) bool {
 
 // awaitExit returns once Podman knows that the container has ended. It is for
 // containers whose process is gone.
-func (r *Runtime) awaitExit(ctx context.Context, id string) error {
+func awaitExit(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, exitTimeout)
 	defer cancel()
 	// The interval is that of the check inside Podman's service.
-	_, err := containers.Wait(r.call(ctx), id, new(containers.WaitOptions).WithInterval("5ms"))
+	_, err := containers.Wait(ctx, id, new(containers.WaitOptions).WithInterval("5ms"))
 	return err
 }

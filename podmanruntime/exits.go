@@ -30,13 +30,17 @@ func (r *Runtime) Exits(ctx context.Context) (<-chan string, error) {
 	if _, err := r.Version(ctx); err != nil {
 		return nil, err
 	}
+	ctx, err := r.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
 	exits := make(chan string)
 	go func() {
 		defer close(exits)
 		pause := firstReconnect
 		for ctx.Err() == nil {
 			opened := time.Now()
-			last, err := r.follow(ctx, since, exits)
+			last, err := follow(ctx, since, exits)
 			if ctx.Err() != nil {
 				return
 			}
@@ -58,12 +62,12 @@ func (r *Runtime) Exits(ctx context.Context) (<-chan string, error) {
 
 // follow sends the exits that the event stream tells from since on, until the
 // stream ends or ctx does. It gives the time of the last one.
-func (r *Runtime) follow(ctx context.Context, since time.Time, exits chan<- string) (last time.Time, err error) {
+func follow(ctx context.Context, since time.Time, exits chan<- string) (last time.Time, err error) {
 	options := new(system.EventsOptions).WithStream(true).
 		WithSince(strconv.FormatInt(since.Unix(), 10)).
 		WithFilters(map[string][]string{"type": {"container"}, "event": {"died"}})
 	events, done := make(chan entities.Event), make(chan error, 1)
-	go func() { done <- system.Events(r.call(ctx), events, nil, options) }()
+	go func() { done <- system.Events(ctx, events, nil, options) }()
 	for {
 		select {
 		case event, open := <-events:

@@ -13,9 +13,13 @@ import (
 // `always`, `never`; empty is missing). A digest (`sha256:HEX`) pins what is
 // pulled, and may be empty. The error is a *resources.Failure.
 func (r *Runtime) Pull(ctx context.Context, image, digest, policy string) error {
+	ctx, err := r.connect(ctx)
+	if err != nil {
+		return err
+	}
 	reference := imageReference(image, digest)
 	if policy != resources.PullAlways {
-		present, err := images.Exists(r.call(ctx), reference, nil)
+		present, err := images.Exists(ctx, reference, nil)
 		if err != nil {
 			return fmt.Errorf("look for image %s: %w", reference, err)
 		}
@@ -30,15 +34,15 @@ func (r *Runtime) Pull(ctx context.Context, image, digest, policy string) error 
 	}
 	// The policy of the API has another default in each version of Podman.
 	options := new(images.PullOptions).WithQuiet(true).WithPolicy("always")
-	if _, err := images.Pull(r.call(ctx), reference, options); err != nil {
+	if _, err := images.Pull(ctx, reference, options); err != nil {
 		return &resources.Failure{Reason: resources.ReasonImagePull, Err: fmt.Errorf("pull image %s: %w", reference, err)}
 	}
 	return nil
 }
 
 // imageCommand gives the command (not the entrypoint) that the image runs.
-func (r *Runtime) imageCommand(ctx context.Context, reference string) ([]string, error) {
-	report, err := images.GetImage(r.call(ctx), reference, nil)
+func imageCommand(ctx context.Context, reference string) ([]string, error) {
+	report, err := images.GetImage(ctx, reference, nil)
 	if err != nil {
 		return nil, fmt.Errorf("look up the command of image %s: %w", reference, err)
 	}

@@ -25,8 +25,12 @@ type run struct {
 // the last List, or has ended. A container whose process has ended is never
 // told as running, even where Podman is behind.
 func (r *Runtime) List(ctx context.Context) ([]resources.Container, error) {
+	ctx, err := r.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
 	options := new(containers.ListOptions).WithAll(true).WithFilters(map[string][]string{"label": {LabelReplica}})
-	listed, err := containers.List(r.call(ctx), options)
+	listed, err := containers.List(ctx, options)
 	if err != nil {
 		return nil, fmt.Errorf("list containers: %w", err)
 	}
@@ -62,7 +66,7 @@ func (r *Runtime) look(ctx context.Context, entry entities.ListContainer) (resou
 		c.Created = true
 		return c, nil
 	case isRunning(entry.State) && hasExited(entry.Pid):
-		if err := r.awaitExit(ctx, entry.ID); err != nil {
+		if err := awaitExit(ctx, entry.ID); err != nil {
 			return c, err
 		}
 	case isRunning(entry.State):
@@ -73,7 +77,7 @@ func (r *Runtime) look(ctx context.Context, entry entities.ListContainer) (resou
 			return known, nil
 		}
 	}
-	container, err := r.inspect(ctx, entry.ID)
+	container, err := inspect(ctx, entry.ID)
 	if err != nil {
 		return c, err
 	}

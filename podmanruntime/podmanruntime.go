@@ -33,30 +33,30 @@ import (
 // Runtime runs containers through one Podman service. It may be used by many
 // goroutines at once.
 type Runtime struct {
-	// connection carries Podman's connection as a value.
-	connection context.Context //nolint:containedctx // the bindings take their connection from the context of each call
+	socketURI string
 
-	// mu guards running.
-	mu sync.Mutex
+	mu sync.Mutex // guards all below
+	// connection carries Podman's connection as a value. It is nil before the
+	// first call.
+	connection context.Context //nolint:containedctx // the bindings take their connection from the context of each call
 	// running containers as the last List saw them. While a run lasts, nothing
 	// that List tells of it changes.
 	running map[run]resources.Container
 }
 
-// New connects to the Podman service at a URI like unix:///run/podman/podman.sock.
-// The ctx bounds the first exchange only. Each call connects again where the
-// connection was lost, so a Podman that was restarted needs no new Runtime.
-func New(ctx context.Context, socketURI string) (*Runtime, error) {
-	connection, err := bindings.NewConnection(ctx, socketURI)
-	if err != nil {
-		return nil, fmt.Errorf("connect to Podman at %s: %w; is podman.socket enabled?", socketURI, err)
-	}
-	return &Runtime{connection: connection}, nil
-}
+// New makes the Runtime of the Podman service at a URI like
+// unix:///run/podman/podman.sock. Podman is not started before the first call
+// needs it. Each call connects again where the connection was lost, so a Podman
+// that was restarted needs no new Runtime.
+func New(socketURI string) *Runtime { return &Runtime{socketURI: socketURI} }
 
 // Version of the Podman service, as in "5.4.2".
 func (r *Runtime) Version(ctx context.Context) (string, error) {
-	report, err := system.Version(r.call(ctx), nil)
+	ctx, err := r.connect(ctx)
+	if err != nil {
+		return "", err
+	}
+	report, err := system.Version(ctx, nil)
 	if err != nil {
 		return "", fmt.Errorf("ask Podman for its version: %w", err)
 	}
@@ -66,9 +66,19 @@ func (r *Runtime) Version(ctx context.Context) (string, error) {
 	return report.Server.Version, nil
 }
 
-// call is ctx with Podman's connection.
-func (r *Runtime) call(ctx context.Context) context.Context {
-	return callContext{Context: ctx, connection: r.connection}
+// connect gives ctx with Podman's connection. Every exported method begins with
+// it; what they call has such a ctx.
+func (r *Runtime) connect(ctx context.Context) (context.Context, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.connection == nil {
+		connection, err := bindings.NewConnection(ctx, r.socketURI)
+		if err != nil {
+			return nil, fmt.Errorf("connect to Podman at %s: %w; is podman.socket enabled?", r.socketURI, err)
+		}
+		r.connection = connection
+	}
+	return callContext{Context: ctx, connection: r.connection}, nil
 }
 
 // callContext ends with one context and has the values of two.

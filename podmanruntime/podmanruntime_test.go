@@ -33,10 +33,7 @@ const deadline = 30 * time.Second
 // One Podman serves all the tests here: each has its own containers.
 func TestWithPodman(t *testing.T) {
 	s := podmantest.StartService(t)
-	r, err := New(t.Context(), s.Socket)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := New(s.Socket)
 	image := s.Load(t, images.Archive(t))
 	for _, c := range []struct {
 		name string

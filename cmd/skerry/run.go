@@ -101,15 +101,11 @@ func runAgent(ctx context.Context, p places, controlPlane agent.ControlPlane, lo
 		return err
 	}
 	defer lock.Close() //nolint:errcheck // it ends with the process
-	runtime, err := podmanruntime.New(ctx, p.podman)
-	if err != nil {
-		return err
-	}
 	dialer := client.NewDialer(client.Options{Log: log})
 	defer dialer.Close()
 	control := dialer.Server(p.serverEndpoint())
 	a, err := agent.New(agent.Config{
-		Runtime: runtime, Server: control, ControlPlane: controlPlane, ServerTransport: control.Registry(),
+		Runtime: podmanruntime.New(p.podman), Server: control, ControlPlane: controlPlane, ServerTransport: control.Registry(),
 		Data: p.data, AuthorizedKeys: p.authorizedKeys, Version: version, Log: log,
 	})
 	if err != nil {

@@ -128,13 +128,6 @@ func (a *Agent) Run(ctx context.Context, apiSocket, registry net.Listener) error
 	if err := a.writeAuthorizedKeys(); err != nil {
 		return err
 	}
-	version, err := a.Runtime.Version(ctx)
-	if err != nil {
-		return fmt.Errorf("ask Podman for its version: %w", err)
-	}
-	a.mu.Lock()
-	a.podman = version
-	a.mu.Unlock()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.loop.run(ctx) })
 	group.Go(func() error { return a.resume(ctx) })

@@ -116,6 +116,13 @@ func (l *loop) left() (int, <-chan struct{}) {
 }
 
 func (l *loop) run(ctx context.Context) error {
+	// Podman is not started for nothing.
+	select {
+	case <-ctx.Done():
+		return nil
+	case all := <-l.assigned:
+		l.take(all)
+	}
 	died, err := l.runtime.Exits(ctx)
 	if err != nil {
 		return fmt.Errorf("watch Podman's events: %w", err)

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"reflect"
 	"time"
 
@@ -35,7 +36,9 @@ func (a *Agent) session(ctx context.Context) {
 			continue
 		}
 		began := time.Now()
-		if err := a.attend(ctx, changed); err != nil && ctx.Err() == nil {
+		if err := a.askPodman(ctx); err != nil {
+			a.Log.Error("the node stays away from its cluster until Podman answers", "err", err)
+		} else if err := a.attend(ctx, changed); err != nil && ctx.Err() == nil {
 			a.Log.Info("the control plane does not answer; the node goes on with what it knows", "err", err)
 		}
 		if time.Since(began) > longWait {
@@ -48,6 +51,25 @@ func (a *Agent) session(ctx context.Context) {
 		}
 		wait = min(2*wait, longWait)
 	}
+}
+
+// askPodman finds out which Podman the node has, unless it is known. Only a node
+// of a cluster needs it, which spares the start of Podman in the boot of a node.
+func (a *Agent) askPodman(ctx context.Context) error {
+	a.mu.Lock()
+	known := a.podman != ""
+	a.mu.Unlock()
+	if known {
+		return nil
+	}
+	version, err := a.Runtime.Version(ctx)
+	if err != nil {
+		return fmt.Errorf("ask Podman for its version: %w", err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.podman = version
+	return nil
 }
 
 // attend is one session: it ends when the server stops answering, or when the
