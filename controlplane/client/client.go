@@ -67,9 +67,10 @@ func (d *Dialer) dialAny(ctx context.Context, endpoints []resources.Endpoint) (n
 }
 
 // patience is how long a call goes on where it does not come through. The waits
-// between attempts grow from a quarter of a second to two seconds.
+// between attempts grow from a quarter of a second to longest.
 type patience struct {
 	retries int
+	longest time.Duration
 	// boot is how long another host key or a refused login is taken for a
 	// machine at its first boot, whose sshd can be up before its keys are.
 	boot time.Duration
@@ -79,11 +80,11 @@ var (
 	// once is for what is said again anyhow.
 	once = patience{}
 	// usual outlasts a restart of the server.
-	usual = patience{retries: 4}
+	usual = patience{retries: 4, longest: 2 * time.Second}
 	// resuming, about a minute, outlasts a restart of the machine's network.
-	resuming = patience{retries: 30}
-	// booting outlasts everything but the caller.
-	booting = patience{retries: math.MaxInt32, boot: 3 * time.Minute}
+	resuming = patience{retries: 30, longest: 2 * time.Second}
+	// booting outlasts everything but the caller, who waits for little else.
+	booting = patience{retries: math.MaxInt32, longest: 500 * time.Millisecond, boot: 3 * time.Minute}
 )
 
 // call sends one request and reads its answer.
@@ -121,11 +122,11 @@ func (c *connection) send(ctx context.Context, p patience, method, path string, 
 		return nil, fmt.Errorf("make the request %s: %w", path, err)
 	}
 	request.Header.Set(api.Header, api.Version)
-	attempts := &attempts{patience: p}
+	attempts := &attempts{patience: p, log: c.log}
 	sender := retryablehttp.NewClient()
 	sender.HTTPClient = &http.Client{Transport: c.transport}
 	sender.Logger = nil
-	sender.RetryMax, sender.RetryWaitMin, sender.RetryWaitMax = p.retries, 250*time.Millisecond, 2*time.Second
+	sender.RetryMax, sender.RetryWaitMin, sender.RetryWaitMax = p.retries, 250*time.Millisecond, p.longest
 	sender.CheckRetry = attempts.again
 	sender.ErrorHandler = func(_ *http.Response, err error, _ int) (*http.Response, error) { return nil, err }
 	response, err := sender.Do(request)
@@ -138,6 +139,7 @@ func (c *connection) send(ctx context.Context, p patience, method, path string, 
 // attempts is what came of the attempts of one call.
 type attempts struct {
 	patience
+	log  *slog.Logger
 	last error
 	// denied is when the machine first showed another key or refused a login.
 	denied time.Time
@@ -157,6 +159,7 @@ func (a *attempts) again(ctx context.Context, _ *http.Response, err error) (bool
 		err = wrapped.Err
 	}
 	a.last = err
+	a.log.DebugContext(ctx, "a call did not come through", "err", err)
 	if permanent, found := errors.AsType[*permanentError](err); found {
 		if a.denied.IsZero() {
 			a.denied = time.Now()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -353,7 +354,7 @@ func TestPatience(t *testing.T) {
 		{"a boot has no key to log in with", booting, 0, noKey, false},
 		{"a boot is refused for long", booting, time.Hour, refused, true},
 	} {
-		a := &attempts{patience: c.patience, denied: time.Now().Add(-c.denied)}
+		a := &attempts{patience: c.patience, log: slog.New(slog.DiscardHandler), denied: time.Now().Add(-c.denied)}
 		if again, _ := a.again(t.Context(), nil, c.err); again != c.again {
 			t.Errorf("%s: trying again is %t", c.name, again)
 		}
