@@ -1,10 +1,11 @@
 package firstboot
 
 import (
+	"embed"
 	"fmt"
+	"io/fs"
 	"strings"
 
-	"github.com/skerry-io/skerry/controlplane/agent"
 	"github.com/skerry-io/skerry/resources"
 )
 
@@ -16,20 +17,30 @@ const (
 	dataMount  = dataDevice + " " + Data + " ext4 defaults,noatime,x-systemd.device-timeout=60s 0 2"
 )
 
+// tree holds the files that are the same on every node, under the paths that
+// they have there. The node image has them already.
+//
+//go:embed node
+var tree embed.FS
+
+const treeRoot = "node"
+
 // file is a file of the node's configuration.
 type file struct{ path, content string }
 
 // files gives the configuration of a node.
-func files(seed resources.NodeSeed, cloudInit bool) []file {
-	all := []file{
-		{"/etc/hostname", seed.Name + "\n"},
-		{agentUnitPath, agentUnit},
-		{"/etc/systemd/system/skerry-server.service", serverUnit},
-		{"/etc/containers/registries.conf.d/skerry.conf", registries},
-		{"/etc/ssh/sshd_config.d/10-skerry.conf", sshd},
-	}
-	if cloudInit {
-		return all
+func files(seed resources.NodeSeed, cloudInit bool) ([]file, error) {
+	all := []file{{"/etc/hostname", seed.Name + "\n"}}
+	err := fs.WalkDir(tree, treeRoot, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		content, err := tree.ReadFile(path)
+		all = append(all, file{strings.TrimPrefix(path, treeRoot), string(content)})
+		return err
+	})
+	if err != nil || cloudInit {
+		return all, err
 	}
 	for i, card := range seed.Cards {
 		var b strings.Builder
@@ -42,57 +53,5 @@ func files(seed resources.NodeSeed, cloudInit bool) []file {
 		}
 		all = append(all, file{fmt.Sprintf("/etc/systemd/network/10-skerry-%d.network", i), b.String()})
 	}
-	return all
+	return all, nil
 }
-
-const agentUnitPath = "/etc/systemd/system/skerry-agent.service"
-
-const agentUnit = `[Unit]
-Description=skerry agent
-After=podman.socket
-Requires=podman.socket
-RequiresMountsFor=` + Data + `
-
-[Service]
-ExecStart=` + program + ` agent
-Restart=always
-RestartSec=1
-RuntimeDirectory=skerry
-RuntimeDirectoryPreserve=yes
-RuntimeDirectoryMode=0700
-
-[Install]
-WantedBy=multi-user.target
-`
-
-const serverUnit = `[Unit]
-Description=skerry server
-RequiresMountsFor=` + Data + `
-
-[Service]
-Type=notify
-ExecStart=` + program + ` server
-Restart=always
-RestartSec=1
-RuntimeDirectory=skerry
-RuntimeDirectoryPreserve=yes
-RuntimeDirectoryMode=0700
-TimeoutStartSec=5min
-
-[Install]
-WantedBy=multi-user.target
-`
-
-// registries leads Podman to the cluster's own registry, which the agent serves
-// on loopback.
-const registries = `[[registry]]
-prefix = "` + resources.Registry + `"
-location = "` + agent.RegistryAddress + `"
-insecure = true
-`
-
-const sshd = `HostKey ` + hostKey + `
-PasswordAuthentication no
-KbdInteractiveAuthentication no
-PermitRootLogin prohibit-password
-`

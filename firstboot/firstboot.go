@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -19,6 +20,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/skerry-io/skerry/controlplane/agent"
@@ -31,6 +33,9 @@ const (
 	program = "/usr/local/bin/skerry"
 	done    = "/var/lib/skerry-firstboot.done"
 	hostKey = "/etc/ssh/ssh_host_ed25519_key"
+	// units is where systemd looks for what the machine's owner adds.
+	units     = "/etc/systemd/system"
+	agentUnit = "skerry-agent.service"
 	// loginKeys is the agent's to write from its start on.
 	loginKeys = "/root/.ssh/authorized_keys"
 )
@@ -42,6 +47,7 @@ func Run(ctx context.Context, dir string, log *slog.Logger) error {
 		return err
 	}
 	log.Info("this machine becomes a node", "name", seed.Name, "id", seed.ID)
+	var news bool // for systemd
 	steps := []struct {
 		name string
 		do   func() error
@@ -50,10 +56,12 @@ func Run(ctx context.Context, dir string, log *slog.Logger) error {
 		{"keep the identity", func() error { return identify(seed) }},
 		{"take the host key", func() error { return takeHostKey(seed) }},
 		{"let the owner log in", func() error { return takeLoginKeys(loginKeys, seed.AuthorizedKeys) }},
-		{"install skerry", func() error { return copyFile(filepath.Join(dir, "skerry"), program, 0o755) }},
-		{"write the configuration", func() error { return writeFiles(files(seed, cloudInit())) }},
+		{"write the configuration", func() error { news, err = configure(seed); return err }},
 		{"take the name", func() error { return takeName(seed.Name) }},
-		{"start the agent", func() error { return startAgent(ctx) }},
+		{"take the addresses", func() error { return takeAddresses(ctx, seed) }},
+		{"run skerry from the seed", func() error { return link(filepath.Join(dir, "skerry"), program, cloudInit()) }},
+		{"start the agent", func() error { return startAgent(ctx, news) }},
+		{"install skerry", func() error { return install(program) }},
 	}
 	for _, step := range steps {
 		if err := step.do(); err != nil {
@@ -91,16 +99,17 @@ func mountData(ctx context.Context, seed resources.NodeSeed) error {
 	if !seed.DataDisk || run(ctx, "mountpoint", "-q", Data) == nil {
 		return nil
 	}
-	if err := run(ctx, "udevadm", "settle", "--exit-if-exists="+dataDevice); err != nil {
+	device, err := dataDisk(ctx)
+	if err != nil {
 		return err
 	}
-	err := exec.CommandContext(ctx, "blkid", "-p", dataDevice).Run()
+	err = exec.CommandContext(ctx, "blkid", "-p", device).Run()
 	if exit := new(exec.ExitError); errors.As(err, &exit) && exit.ExitCode() == 2 {
 		// 2 says that nothing at all is on the disk.
-		err = run(ctx, "mkfs.ext4", "-q", "-L", "skerry-data", dataDevice)
+		err = run(ctx, "mkfs.ext4", "-q", "-L", "skerry-data", device)
 	}
 	if err != nil {
-		return fmt.Errorf("look at the data disk %s: %w", dataDevice, err)
+		return fmt.Errorf("look at the data disk %s: %w", device, err)
 	}
 	table, err := os.ReadFile("/etc/fstab")
 	if err != nil {
@@ -113,13 +122,29 @@ func mountData(ctx context.Context, seed resources.NodeSeed) error {
 	}
 	// The line in the table is for the boots to come: systemd has not read it,
 	// and reading everything again takes it seconds.
-	if err := run(ctx, "mount", "-o", "noatime", dataDevice, Data); err != nil {
+	if err := run(ctx, "mount", "-t", "ext4", "-o", "noatime", device, Data); err != nil {
 		return err
 	}
 	if err := os.Chmod(Data, 0o700); err != nil {
 		return err
 	}
-	return run(ctx, "resize2fs", dataDevice)
+	return run(ctx, "resize2fs", device)
+}
+
+// dataDisk finds the data disk. The kernel tells the serial number of a virtio
+// disk from the start on; the name by which other disks are found is udev's,
+// which may be starting beside this.
+func dataDisk(ctx context.Context) (string, error) {
+	serials, err := filepath.Glob("/sys/block/*/serial")
+	if err != nil {
+		return "", err
+	}
+	for _, path := range serials {
+		if serial, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(serial)) == resources.DataSerial {
+			return filepath.Join("/dev", filepath.Base(filepath.Dir(path))), nil
+		}
+	}
+	return dataDevice, run(ctx, "udevadm", "wait", "--timeout=60", dataDevice)
 }
 
 // identify keeps who the node is. A data disk belongs to one node for ever; its
@@ -191,13 +216,49 @@ func takeName(name string) error {
 	return os.WriteFile("/etc/hosts", []byte(line+"\n"+string(hosts)), 0o644)
 }
 
-// startAgent enables the agent, and starts it without waiting: systemd may be
-// running this as a step of its own boot.
-func startAgent(ctx context.Context) error {
-	for unit, target := range map[string]string{agentUnitPath: "multi-user.target", "/usr/lib/systemd/system/podman.socket": "sockets.target"} {
-		if err := enable(unit, target); err != nil {
-			return err
+// configure writes the node's configuration, and enables what runs from now on.
+// It returns whether there is something in it that systemd doesn't know yet: a
+// node image has all of it.
+func configure(seed resources.NodeSeed) (news bool, err error) {
+	all, err := files(seed, cloudInit())
+	if err != nil {
+		return false, err
+	}
+	for _, f := range all {
+		written, err := writeFile(f)
+		if err != nil {
+			return false, err
 		}
+		news = news || written && filepath.Dir(f.path) == units
+	}
+	for unit, target := range map[string]string{filepath.Join(units, agentUnit): "multi-user.target", "/usr/lib/systemd/system/podman.socket": "sockets.target"} {
+		made, err := enable(unit, target)
+		if err != nil {
+			return false, err
+		}
+		news = news || made
+	}
+	return news, nil
+}
+
+// takeAddresses makes networkd read what was written for it, where it may have
+// begun without. cloud-init gives a node its addresses itself.
+func takeAddresses(ctx context.Context, seed resources.NodeSeed) error {
+	if len(seed.Cards) == 0 || cloudInit() {
+		return nil
+	}
+	return run(ctx, "systemctl", "--no-block", "try-restart", "systemd-networkd.service")
+}
+
+// startAgent starts the agent, and all that waits for this node's identity, and
+// doesn't wait itself: systemd may be running this as a step of its own boot.
+// Where systemd has the agent in that boot already it is told no more than that
+// this step is done, since a reload takes seconds where the processor is
+// emulated.
+func startAgent(ctx context.Context, news bool) error {
+	if !news {
+		_, err := daemon.SdNotify(false, daemon.SdNotifyReady)
+		return err
 	}
 	if err := run(ctx, "systemctl", "daemon-reload"); err != nil {
 		return err
@@ -214,44 +275,78 @@ func startAgent(ctx context.Context) error {
 			}
 		}
 	}
-	return run(ctx, "systemctl", "--no-block", "start", "podman.socket", "skerry-agent.service")
+	if err := run(ctx, "systemctl", "--no-block", "start", "podman.socket", agentUnit); err != nil {
+		return err
+	}
+	_, err := daemon.SdNotify(false, daemon.SdNotifyReady)
+	return err
 }
 
 // enable is systemctl enable without systemctl, which takes a second or more on
 // a machine that is emulated.
-func enable(unit, target string) error {
-	link := filepath.Join("/etc/systemd/system", target+".wants", filepath.Base(unit))
+func enable(unit, target string) (made bool, err error) {
+	link := filepath.Join(units, target+".wants", filepath.Base(unit))
 	if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
-		return err
+		return false, err
 	}
-	if err := os.Symlink(unit, link); err != nil && !os.IsExist(err) {
-		return err
+	err = os.Symlink(unit, link)
+	if os.IsExist(err) {
+		return false, nil
 	}
-	return nil
+	return err == nil, err
 }
 
-func writeFiles(all []file) error {
-	for _, f := range all {
-		if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
-			return err
-		}
-		if err := os.WriteFile(f.path, []byte(f.content), 0o644); err != nil {
-			return err
-		}
+// writeFile returns false where the file is as it should be already.
+func writeFile(f file) (written bool, err error) {
+	if there, err := os.ReadFile(f.path); err == nil && string(there) == f.content {
+		return false, nil
 	}
-	return nil
+	if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
+		return false, err
+	}
+	return true, os.WriteFile(f.path, []byte(f.content), 0o644)
 }
 
-func copyFile(from, to string, mode os.FileMode) error {
-	content, err := os.ReadFile(from)
-	if err != nil {
-		return err
-	}
+// link makes the program one of the seed disk. It is 40 MB large, and the agent
+// need not wait until they are copied. A power loss before they are makes the
+// next boot a first boot again; but cloud-init has no second one, so there the
+// copy comes first.
+func link(from, to string, copyNow bool) error {
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err
 	}
-	// A program that runs can't be written, but it can be replaced.
-	if err := os.WriteFile(to+".new", content, mode); err != nil {
+	if err := os.Remove(to); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	if err := os.Symlink(from, to); err != nil || !copyNow {
+		return err
+	}
+	return install(to)
+}
+
+// install puts a copy of the program in the place of its link, unless it is one
+// already.
+func install(to string) error {
+	if info, err := os.Lstat(to); err != nil || info.Mode().IsRegular() {
+		return err
+	}
+	source, err := os.Open(to)
+	if err != nil {
+		return err
+	}
+	defer source.Close() //nolint:errcheck // it was read
+	copied, err := os.OpenFile(to+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(copied, source)
+	if err == nil {
+		err = copied.Sync()
+	}
+	if closeErr := copied.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
 		return err
 	}
 	return os.Rename(to+".new", to)

@@ -115,7 +115,7 @@ func plainImage(ctx context.Context, from, to string) error {
 		"cd " + units,
 		"write " + unit + " skerry-bench.service",
 	}
-	for _, name := range []string{"skerry-firstboot.service", "skerry-grow.service"} {
+	for _, name := range []string{"skerry-firstboot.service", "skerry-grow.service", "skerry-agent.service", "skerry-server.service"} {
 		changes = append(changes, "rm "+name, "symlink "+name+" /dev/null")
 	}
 	script := to + ".debugfs"

@@ -18,7 +18,7 @@ for unit in basic.target skerry-firstboot.service systemd-networkd.service ssh.s
 	systemctl show -p Id -p InactiveExitTimestampMonotonic -p ActiveEnterTimestampMonotonic --value $unit | tr '\n' ' '
 	echo
 done | awk '{ printf "%-28s begins %6.2f s, is up %6.2f s\n", $1, $2 / 1e6, $3 / 1e6 }'
-journalctl -b -o short-monotonic --no-hostname --no-pager -u skerry-firstboot -u skerry-agent -u ssh
+journalctl -b -o short-monotonic --no-hostname --no-pager -u skerry-firstboot -u skerry-agent -u systemd-networkd -u ssh
 `
 
 // report asks a node where the time of its boot went.
