@@ -1,6 +1,10 @@
 package resources
 
-import "fmt"
+import (
+	"fmt"
+	"net"
+	"slices"
+)
 
 // ClusterID names a cluster for ever. It is 16 lower-case hexadecimal digits.
 type ClusterID string
@@ -9,21 +13,121 @@ type ClusterID string
 type Cluster struct {
 	// Name of the cluster.
 	Name string `json:"name" iac:"replace"`
-	// Endpoints of the nodes that run the control plane.
+	// Endpoints of the nodes that run the control plane: 1, 3 or 5 of them. With 3 the cluster survives the loss of one, with 5 of two.
 	Servers []string `json:"servers"`
+	// Endpoints of the nodes that run containers only. Servers run containers too.
+	Workers []string `json:"workers,omitempty" iac:"optional"`
 }
 
 // Validate returns every problem with what the user wrote.
 func (c *Cluster) Validate() Problems {
 	var p Problems
 	checkName(&p, "name", c.Name)
-	if len(c.Servers) != 1 {
-		p.Addf("servers", "has %d endpoints; this version of skerry runs the control plane on exactly 1 node", len(c.Servers))
+	if !slices.Contains([]int{1, 3, 5}, len(c.Servers)) {
+		p.Addf("servers", "has %d endpoints; a control plane has 1, 3 or 5 servers, so that a majority of them is left when some fail", len(c.Servers))
 	}
-	for i, server := range c.Servers {
-		if _, err := ParseEndpoint(server); err != nil {
-			p.Addf(fmt.Sprintf("servers[%d]", i), "%v", err)
+	seen := map[NodeID]string{}
+	check := func(list string, endpoints []string) {
+		for i, text := range endpoints {
+			path := fmt.Sprintf("%s[%d]", list, i)
+			e, err := ParseEndpoint(text)
+			if err != nil {
+				p.Addf(path, "%v", err)
+				continue
+			}
+			if first, found := seen[e.Node]; found && e.Node != "" {
+				p.Addf(path, "is the same node as %s: name each node once", first)
+			}
+			seen[e.Node] = path
 		}
 	}
+	check("servers", c.Servers)
+	check("workers", c.Workers)
 	return p
+}
+
+// ClusterConfig tells a node which cluster it belongs to, and how.
+type ClusterConfig struct {
+	ID   ClusterID `json:"id"`
+	Name string    `json:"name"`
+	// Servers are the ways to the control plane, from other machines.
+	Servers []ServerAddress `json:"servers,omitempty"`
+	// Server is how the node takes part in the control plane; nil where it is a
+	// worker.
+	Server *ServerConfig `json:"server,omitempty"`
+}
+
+// ServerConfig is how a node takes part in the control plane.
+type ServerConfig struct {
+	// Join holds the addresses of the store's members by node, this one's
+	// included, for a server that joins others. It is empty for the first.
+	Join map[NodeID]string `json:"join,omitempty"`
+}
+
+// ServerAddress is where a server of a cluster answers its nodes.
+type ServerAddress struct {
+	Node NodeID `json:"node"`
+	// Host is an IP address.
+	Host string `json:"host"`
+}
+
+// The TCP ports of a server. All of them speak mutual TLS.
+const (
+	// ServerPort is for agents and for other servers.
+	ServerPort = "5056"
+	// PeerPort is for the store's other members.
+	PeerPort = "5057"
+)
+
+// API is where the server's API answers nodes, as host:port.
+func (a ServerAddress) API() string { return net.JoinHostPort(a.Host, ServerPort) }
+
+// Peer is where the server's store answers its other members, as host:port.
+func (a ServerAddress) Peer() string { return net.JoinHostPort(a.Host, PeerPort) }
+
+// Join makes a node a member of a cluster.
+type Join struct {
+	Cluster ClusterConfig `json:"cluster"`
+	// Certificate answers the node's request, and Authority is the certificate
+	// of who signed it, as PEM. Both are empty for the first server of a
+	// cluster, which makes the authority.
+	Certificate []byte `json:"certificate,omitempty"`
+	Authority   []byte `json:"authority,omitempty"`
+}
+
+// CertificateRequest is a node's request for a certificate, as PEM.
+type CertificateRequest struct {
+	Request []byte `json:"request"`
+}
+
+// Assignment is what a node has to do.
+type Assignment struct {
+	// Replicas that the node runs, and those that it still has to stop.
+	Replicas []Replica `json:"replicas"`
+	// Servers are the ways to the control plane from now on.
+	Servers []ServerAddress `json:"servers"`
+	// Server is how the node takes part in the control plane; nil where it
+	// doesn't, or not any more.
+	Server *ServerConfig `json:"server,omitempty"`
+}
+
+// ClusterRecord is what the store keeps of a cluster as a whole.
+type ClusterRecord struct {
+	// Servers are the nodes that are to run the control plane.
+	Servers []NodeID `json:"servers"`
+}
+
+// ClusterStatus is a cluster for people and plugins.
+type ClusterStatus struct {
+	ClusterConfig
+	// Leader is the node that decides now, or empty.
+	Leader NodeID `json:"leader,omitempty"`
+	// Wanted are the nodes that are to run the control plane, and Members those
+	// that do, both sorted.
+	Wanted  []NodeID `json:"wanted"`
+	Members []NodeID `json:"members"`
+	// Waiting says why Members are not Wanted yet.
+	Waiting string `json:"waiting,omitempty"`
+	// Failed is true where that does not change by itself.
+	Failed bool `json:"failed,omitempty"`
 }

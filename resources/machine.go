@@ -30,19 +30,24 @@ type NodeInfo struct {
 	Retained []string `json:"retained,omitempty"`
 	// AuthorizedKeys that may log in, as the node has them.
 	AuthorizedKeys []string `json:"authorized_keys,omitempty"`
+	// Availability is the control plane's to say; an agent leaves it empty.
+	Availability Availability `json:"availability,omitempty"`
 }
+
+// Availability is what the control plane does with a node.
+type Availability string
+
+// The values of Availability.
+const (
+	NodeActive   Availability = ""         // it gets replicas
+	NodeCordoned Availability = "cordoned" // it keeps its replicas, and gets no more
+	NodeDrained  Availability = "drained"  // its replicas move elsewhere
+)
 
 // NodeSettings is what may change on a node while it runs.
 type NodeSettings struct {
 	Labels         map[string]string `json:"labels"`
 	AuthorizedKeys []string          `json:"authorized_keys"`
-}
-
-// ClusterConfig tells a node which control plane to run, and a server what it
-// serves.
-type ClusterConfig struct {
-	ID   ClusterID `json:"id"`
-	Name string    `json:"name"`
 }
 
 // ServiceState is where a service stands, for people and plugins.

@@ -48,6 +48,11 @@ type State struct {
 	Nodes    map[resources.NodeID]resources.NodeInfo
 	Services map[string]resources.ServiceRecord
 	Replicas map[resources.ReplicaID]resources.Replica
+	// Servers are the nodes that take part in the control plane, or are on their
+	// way in or out.
+	Servers map[resources.NodeID]resources.ServerAddress
+	// Cluster is what concerns the cluster as a whole.
+	Cluster resources.ClusterRecord
 	// versions holds the version of every key, for Commit to compare.
 	versions map[string]int64
 }
@@ -65,7 +70,18 @@ const (
 	nodesPrefix    = "nodes/"
 	servicesPrefix = "services/"
 	replicasPrefix = "replicas/"
+	serversPrefix  = "servers/"
+	clusterKey     = "cluster/record"
 )
+
+// PutCluster stores what concerns the cluster as a whole.
+func PutCluster(c resources.ClusterRecord) Change { return Change{clusterKey, c} }
+
+// PutServer stores a server.
+func PutServer(s resources.ServerAddress) Change { return Change{serversPrefix + string(s.Node), s} }
+
+// DeleteServer removes a server.
+func DeleteServer(id resources.NodeID) Change { return Change{key: serversPrefix + string(id)} }
 
 // PutNode stores a node.
 func PutNode(n resources.NodeInfo) Change { return Change{nodesPrefix + string(n.ID), n} }
@@ -90,6 +106,7 @@ func newState() *State {
 		Nodes:    map[resources.NodeID]resources.NodeInfo{},
 		Services: map[string]resources.ServiceRecord{},
 		Replicas: map[resources.ReplicaID]resources.Replica{},
+		Servers:  map[resources.NodeID]resources.ServerAddress{},
 		versions: map[string]int64{},
 	}
 }
@@ -101,6 +118,8 @@ func (s *State) With(changes ...Change) *State {
 	maps.Copy(next.Nodes, s.Nodes)
 	maps.Copy(next.Services, s.Services)
 	maps.Copy(next.Replicas, s.Replicas)
+	maps.Copy(next.Servers, s.Servers)
+	next.Cluster = s.Cluster
 	for _, c := range changes {
 		next.apply(c)
 	}
@@ -115,6 +134,10 @@ func (s *State) apply(c Change) {
 		s.Services[value.Service.Name] = value
 	case resources.Replica:
 		s.Replicas[value.ID] = value
+	case resources.ServerAddress:
+		s.Servers[value.Node] = value
+	case resources.ClusterRecord:
+		s.Cluster = value
 	case nil:
 		kind, name, _ := strings.Cut(c.key, "/")
 		switch kind + "/" {
@@ -124,6 +147,8 @@ func (s *State) apply(c Change) {
 			delete(s.Services, name)
 		case replicasPrefix:
 			delete(s.Replicas, resources.ReplicaID(name))
+		case serversPrefix:
+			delete(s.Servers, resources.NodeID(name))
 		}
 	}
 }
@@ -166,6 +191,10 @@ func (s *State) add(key string, value []byte, version int64) error {
 		c, err = decode[resources.ServiceRecord](key, value)
 	case strings.HasPrefix(key, replicasPrefix):
 		c, err = decode[resources.Replica](key, value)
+	case strings.HasPrefix(key, serversPrefix):
+		c, err = decode[resources.ServerAddress](key, value)
+	case key == clusterKey:
+		c, err = decode[resources.ClusterRecord](key, value)
 	default:
 		return nil
 	}
