@@ -34,7 +34,7 @@ func (m *Memory) Load(context.Context) (*State, error) {
 func (m *Memory) Commit(_ context.Context, from *State, changes []Change) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, batch := range batches(changes) {
+	for _, batch := range batches(changes, BatchSize) {
 		for _, c := range batch {
 			if m.versions[c.key] != from.versions[c.key] {
 				return ErrStale

@@ -48,7 +48,7 @@ func open(t *testing.T, dir string) *store.Etcd {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(run) }) //nolint:errcheck // a directory in the temporary directory
-	s, err := store.OpenEtcd(context.Background(), dir, run, slog.New(slog.DiscardHandler))
+	s, err := store.OpenEtcd(context.Background(), store.Member{Dir: dir, Run: run, Node: "one"}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
