@@ -115,6 +115,8 @@ type Assignment struct {
 type ClusterRecord struct {
 	// Servers are the nodes that are to run the control plane.
 	Servers []NodeID `json:"servers"`
+	// Nodes may be in the cluster: those that were let in, and not removed.
+	Nodes []NodeID `json:"nodes"`
 }
 
 // ClusterStatus is a cluster for people and plugins.

@@ -25,6 +25,8 @@ type NodeInfo struct {
 	Cluster ClusterID `json:"cluster,omitempty"`
 	// Server is true where the node runs the control plane.
 	Server bool `json:"server,omitempty"`
+	// Alone is true where no other node can join, as under skerry dev.
+	Alone bool `json:"alone,omitempty"`
 	// Retained names what on the data disk must outlive the VM, as in
 	// "the store of cluster home".
 	Retained []string `json:"retained,omitempty"`

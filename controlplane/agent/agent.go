@@ -70,7 +70,8 @@ type ControlPlane interface {
 type Server interface {
 	PutNode(ctx context.Context, node resources.NodeInfo) error
 	PutStatus(ctx context.Context, id resources.NodeID, statuses []resources.ReplicaStatus) error
-	WatchAssignments(ctx context.Context, id resources.NodeID, see func([]resources.Replica)) error
+	WatchAssignment(ctx context.Context, id resources.NodeID, see func(resources.Assignment)) error
+	SignCertificate(ctx context.Context, id resources.NodeID, request resources.CertificateRequest) (resources.Join, error)
 }
 
 // Config is what an Agent is made of.
@@ -85,14 +86,20 @@ type Config struct {
 	// AuthorizedKeys is the file of the keys that may log in, or empty where
 	// the agent does not own one.
 	AuthorizedKeys string
-	Version        string
-	Log            *slog.Logger
+	// Alone is true where no other node can join.
+	Alone   bool
+	Version string
+	Log     *slog.Logger
 }
 
 // Agent is the agent of one node.
 type Agent struct {
 	Config
 	loop *loop
+	// membership is held by what changes how the node belongs to its cluster.
+	membership sync.Mutex
+	// said is what the control plane said last of itself, and is not done yet.
+	said chan resources.Assignment
 
 	mu      sync.Mutex // guards all below
 	node    resources.NodeFile
@@ -103,21 +110,22 @@ type Agent struct {
 
 // New makes the agent of the node whose files are in c.Data.
 func New(c Config) (*Agent, error) {
-	a := &Agent{Config: c, joined: make(chan struct{})}
-	if err := readFile(a.path(nodeFile), &a.node); err != nil {
-		return nil, fmt.Errorf("read who this node is: %w", err)
+	a := &Agent{Config: c, joined: make(chan struct{}), said: make(chan resources.Assignment, 1)}
+	var err error
+	if a.node, err = Node(c.Data); err != nil {
+		return nil, err
 	}
 	if err := readFile(a.path(clusterFile), &a.cluster); err != nil && !errors.Is(err, errNoFile) {
 		return nil, fmt.Errorf("read which cluster this node belongs to: %w", err)
 	}
-	var known []resources.Replica
-	err := readFile(a.path(assignmentsFile), &known)
+	var known resources.Assignment
+	err = readFile(a.path(assignmentsFile), &known)
 	if err != nil && !errors.Is(err, errNoFile) {
 		c.Log.Warn("the last known assignments can't be read; the server is asked", "err", err)
 	}
 	a.loop = newLoop(c.Runtime, c.Log)
 	if err == nil {
-		a.loop.assign(known)
+		a.loop.assign(known.Replicas)
 	}
 	return a, nil
 }
@@ -132,6 +140,8 @@ func (a *Agent) Run(ctx context.Context, apiSocket, registry net.Listener) error
 	group.Go(func() error { return a.loop.run(ctx) })
 	group.Go(func() error { return a.resume(ctx) })
 	group.Go(func() error { a.session(ctx); return nil })
+	group.Go(func() error { a.followAll(ctx); return nil })
+	group.Go(func() error { a.keepCertificate(ctx); return nil })
 	group.Go(func() error { return serve(ctx, apiSocket, a.handler()) })
 	group.Go(func() error { return serve(ctx, registry, a.registryProxy()) })
 	return group.Wait()
@@ -143,7 +153,7 @@ func (a *Agent) resume(ctx context.Context) error {
 	a.mu.Lock()
 	cluster := a.cluster
 	a.mu.Unlock()
-	if cluster.ID == "" {
+	if cluster.Server == nil {
 		return nil
 	}
 	if err := a.ControlPlane.Start(ctx, cluster); err != nil && ctx.Err() == nil {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httputil"
-	"os"
 	"os/exec"
 	"path"
 	"reflect"
@@ -22,8 +21,9 @@ func (a *Agent) handler() http.Handler {
 	mux.Handle("GET /v1/node", api.Handler(func(*http.Request) (any, error) { return a.Info() }))
 	mux.Handle("PUT /v1/node/settings", api.Handler(a.putSettings))
 	mux.Handle("POST /v1/node/grow", api.Handler(a.grow))
-	mux.Handle("PUT /v1/server", api.Handler(a.startServer))
-	mux.Handle("DELETE /v1/server", api.Handler(a.stopServer))
+	mux.Handle("POST /v1/node/certificate-request", api.Handler(func(*http.Request) (any, error) { return a.request() }))
+	mux.Handle("PUT /v1/cluster", api.Handler(a.join))
+	mux.Handle("DELETE /v1/cluster", api.Handler(a.removed))
 	return mux
 }
 
@@ -70,53 +70,6 @@ func (a *Agent) grow(r *http.Request) (any, error) {
 		}
 		if out, err := exec.CommandContext(r.Context(), "resize2fs", device).CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("grow %s: %w: %s", device, err, strings.TrimSpace(string(out)))
-		}
-	}
-	return nil, nil
-}
-
-func (a *Agent) startServer(r *http.Request) (any, error) {
-	cluster, err := api.Body[resources.ClusterConfig](r)
-	if err != nil {
-		return nil, err
-	}
-	a.mu.Lock()
-	there := a.cluster
-	a.mu.Unlock()
-	if there.ID != "" && there.ID != cluster.ID {
-		return nil, api.Errorf(http.StatusConflict, "node %s runs the control plane of cluster %s (%s) already: remove that first, or name another node in servers", a.node.Name, there.Name, there.ID)
-	}
-	if err := PutCluster(a.Data, cluster); err != nil {
-		return nil, err
-	}
-	if err := a.ControlPlane.Start(r.Context(), cluster); err != nil {
-		return nil, fmt.Errorf("start the control plane of cluster %s: %w", cluster.Name, err)
-	}
-	if there != cluster {
-		a.set(func() { a.cluster = cluster })
-	}
-	return nil, nil
-}
-
-// stopServer ends what the cluster runs here, then its control plane.
-func (a *Agent) stopServer(r *http.Request) (any, error) {
-	id := resources.ClusterID(r.URL.Query().Get("cluster"))
-	a.mu.Lock()
-	there := a.cluster
-	a.mu.Unlock()
-	if there.ID == "" || there.ID != id {
-		return nil, nil
-	}
-	a.set(func() { a.cluster = resources.ClusterConfig{} })
-	if err := a.drain(r.Context()); err != nil {
-		return nil, err
-	}
-	if err := a.ControlPlane.Stop(r.Context()); err != nil {
-		return nil, fmt.Errorf("stop the control plane of cluster %s: %w", there.Name, err)
-	}
-	for _, name := range []string{assignmentsFile, clusterFile} {
-		if err := os.Remove(a.path(name)); err != nil && !os.IsNotExist(err) {
-			return nil, fmt.Errorf("remove %s: %w", name, err)
 		}
 	}
 	return nil, nil

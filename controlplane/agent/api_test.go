@@ -72,18 +72,18 @@ func TestANodeServesOneCluster(t *testing.T) {
 	plane := &fakePlane{}
 	a := newAgent(t, plane)
 	for range 2 {
-		if w := call(t, a, http.MethodPut, "/v1/server", `{"id":"c1","name":"home"}`); w.Code != http.StatusNoContent {
+		if w := call(t, a, http.MethodPut, "/v1/cluster", `{"cluster":{"id":"c1","name":"home"}}`); w.Code != http.StatusNoContent {
 			t.Fatalf("%d: %s", w.Code, w.Body)
 		}
 	}
-	if w := call(t, a, http.MethodPut, "/v1/server", `{"id":"c2","name":"other"}`); w.Code != http.StatusConflict || !strings.Contains(w.Body.String(), "home") {
+	if w := call(t, a, http.MethodPut, "/v1/cluster", `{"cluster":{"id":"c2","name":"other"}}`); w.Code != http.StatusConflict || !strings.Contains(w.Body.String(), "home") {
 		t.Errorf("another cluster: %d: %s", w.Code, w.Body)
 	}
-	if w := call(t, a, http.MethodDelete, "/v1/server?cluster=c2", ""); w.Code != http.StatusNoContent || plane.stops != 0 {
+	if w := call(t, a, http.MethodDelete, "/v1/cluster?cluster=c2", ""); w.Code != http.StatusNoContent || plane.stops != 0 {
 		t.Errorf("removing another cluster: %d, %d stops", w.Code, plane.stops)
 	}
 	for range 2 {
-		if w := call(t, a, http.MethodDelete, "/v1/server?cluster=c1", ""); w.Code != http.StatusNoContent || plane.stops != 1 {
+		if w := call(t, a, http.MethodDelete, "/v1/cluster?cluster=c1", ""); w.Code != http.StatusNoContent || plane.stops != 1 {
 			t.Fatalf("%d, %d stops: %s", w.Code, plane.stops, w.Body)
 		}
 	}
@@ -96,11 +96,11 @@ func TestANodeServesOneCluster(t *testing.T) {
 func TestAControlPlaneThatDoesNotStart(t *testing.T) {
 	plane := &fakePlane{err: errors.New("no room")}
 	a := newAgent(t, plane)
-	if w := call(t, a, http.MethodPut, "/v1/server", `{"id":"c1","name":"home"}`); w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "no room") {
+	if w := call(t, a, http.MethodPut, "/v1/cluster", `{"cluster":{"id":"c1","name":"home"}}`); w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "no room") {
 		t.Fatalf("%d: %s", w.Code, w.Body)
 	}
 	plane.err = nil
-	if w := call(t, a, http.MethodPut, "/v1/server", `{"id":"c2","name":"home"}`); w.Code != http.StatusNoContent {
+	if w := call(t, a, http.MethodPut, "/v1/cluster", `{"cluster":{"id":"c2","name":"home"}}`); w.Code != http.StatusNoContent {
 		t.Errorf("%d: %s", w.Code, w.Body)
 	}
 }

@@ -83,17 +83,26 @@ func InitNode(data string, node resources.NodeFile) (resources.NodeFile, error) 
 	return there, err
 }
 
+// Node reads who a node is.
+func Node(data string) (resources.NodeFile, error) {
+	var node resources.NodeFile
+	if err := readFile(filepath.Join(data, nodeFile), &node); err != nil {
+		return node, fmt.Errorf("read who this node is: %w", err)
+	}
+	return node, nil
+}
+
 // PutNode writes who a node is.
 func PutNode(data string, node resources.NodeFile) error {
 	return writeFile(filepath.Join(data, nodeFile), node)
 }
 
-// PutCluster writes which cluster's control plane the node runs.
+// PutCluster writes which cluster the node is in.
 func PutCluster(data string, cluster resources.ClusterConfig) error {
 	return writeFile(filepath.Join(data, clusterFile), cluster)
 }
 
-// Cluster returns the cluster whose control plane the node runs, or false.
+// Cluster returns the cluster that the node is in, or false.
 func Cluster(data string) (resources.ClusterConfig, bool, error) {
 	var cluster resources.ClusterConfig
 	err := readFile(filepath.Join(data, clusterFile), &cluster)

@@ -31,12 +31,12 @@ func (a *Agent) Info() (resources.NodeInfo, error) {
 	}
 	info := resources.NodeInfo{
 		ID: node.ID, Name: node.Name, Labels: node.Labels, AuthorizedKeys: node.AuthorizedKeys,
-		Version: a.Version, Podman: podman, Addresses: addresses(), Capacity: capacity,
+		Version: a.Version, Podman: podman, Addresses: Addresses(), Capacity: capacity,
 		Allocatable: resources.Capacity{
 			CPU:    max(capacity.CPU-systemCPU, 0),
 			Memory: max(capacity.Memory-systemMemory, 0), Disk: capacity.Disk,
 		},
-		Cluster: cluster.ID, Server: cluster.ID != "",
+		Cluster: cluster.ID, Server: cluster.Server != nil, Alone: a.Alone,
 	}
 	if info.Server {
 		info.Retained = []string{"the store of cluster " + cluster.Name}
@@ -78,9 +78,9 @@ func totalMemory() (resources.Bytes, error) {
 // ownInterfaces begin the names of the interfaces that containers use.
 var ownInterfaces = []string{"podman", "veth", "skerry", "cni", "docker"}
 
-// addresses lists the IPv4 addresses by which others reach the machine, in the
+// Addresses lists the IPv4 addresses by which others reach the machine, in the
 // order of its network cards.
-func addresses() []string {
+func Addresses() []string {
 	all := []string{}
 	interfaces, err := net.Interfaces()
 	if err != nil {

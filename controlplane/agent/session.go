@@ -93,7 +93,7 @@ func (a *Agent) attend(ctx context.Context, changed <-chan struct{}) error {
 	}
 	ended := make(chan error, 1)
 	go func() {
-		ended <- a.Server.WatchAssignments(ctx, info.ID, a.assign)
+		ended <- a.Server.WatchAssignment(ctx, info.ID, a.assign)
 	}()
 	tick := time.NewTicker(heartbeat)
 	defer tick.Stop()
@@ -122,9 +122,40 @@ func (a *Agent) attend(ctx context.Context, changed <-chan struct{}) error {
 }
 
 // assign takes assignments, and keeps them for a start without a server.
-func (a *Agent) assign(all []resources.Replica) {
-	if err := writeFile(a.path(assignmentsFile), all); err != nil {
+func (a *Agent) assign(said resources.Assignment) {
+	if err := writeFile(a.path(assignmentsFile), said); err != nil {
 		a.Log.Error("the assignments are not kept for a restart without a server", "err", err)
 	}
-	a.loop.assign(all)
+	a.loop.assign(said.Replicas)
+	for {
+		select {
+		case a.said <- said:
+			return
+		default:
+		}
+		select {
+		case <-a.said: // the newer one counts
+		default:
+		}
+	}
+}
+
+// followAll does what the control plane says of itself, the latest only, and
+// again where it was not done.
+func (a *Agent) followAll(ctx context.Context) {
+	var said resources.Assignment
+	var again <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case said = <-a.said:
+		case <-again:
+		}
+		again = nil
+		if err := a.follow(ctx, said); err != nil && ctx.Err() == nil {
+			a.Log.Warn("what the control plane says is tried again", "err", err)
+			again = time.After(longWait)
+		}
+	}
 }

@@ -44,15 +44,24 @@ func (a *Agent) Grow(ctx context.Context) error {
 	return wrap(a.call(ctx, http.MethodPost, "/v1/node/grow", nil, nil), "grow the node's file systems")
 }
 
-// StartServer makes the node run the control plane of the cluster, and returns
-// when that answers. It is an error where the node serves another cluster.
-func (a *Agent) StartServer(ctx context.Context, cluster resources.ClusterConfig) error {
-	return wrap(a.call(ctx, http.MethodPut, "/v1/server", cluster, nil), "start the control plane")
+// Join makes the node a member of a cluster. Where no certificate comes with
+// it, the node becomes the first server of a new one, and Join returns when
+// that answers. It is an error where the node is in another cluster.
+func (a *Agent) Join(ctx context.Context, join resources.Join) error {
+	return wrap(a.call(ctx, http.MethodPut, "/v1/cluster", join, nil), "make the node at %s join cluster %s", nodeOf(a.endpoints), join.Cluster.Name)
 }
 
-// StopServer ends the control plane of the cluster on this node, with all that
-// it runs there, and removes its data. A node that serves no cluster, or
-// another one, is left as it is.
-func (a *Agent) StopServer(ctx context.Context, id resources.ClusterID) error {
-	return wrap(a.call(ctx, http.MethodDelete, "/v1/server?cluster="+url.QueryEscape(string(id)), nil, nil), "stop the control plane")
+// CertificateRequest gives the request for the certificate that lets the node
+// into a cluster.
+func (a *Agent) CertificateRequest(ctx context.Context) (resources.CertificateRequest, error) {
+	var request resources.CertificateRequest
+	err := a.call(ctx, http.MethodPost, "/v1/node/certificate-request", nil, &request)
+	return request, wrap(err, "ask the node at %s for its certificate request", nodeOf(a.endpoints))
+}
+
+// Forget ends what the cluster runs on this node, its control plane included,
+// and removes all that the node keeps of it. A node that is in no cluster, or
+// in another one, is left as it is.
+func (a *Agent) Forget(ctx context.Context, id resources.ClusterID) error {
+	return wrap(a.call(ctx, http.MethodDelete, "/v1/cluster?cluster="+url.QueryEscape(string(id)), nil, nil), "make the node at %s forget its cluster", nodeOf(a.endpoints))
 }

@@ -37,6 +37,7 @@ type Dialer struct {
 	mu          sync.Mutex // guards all below
 	machines    map[string]*machine
 	connections map[string]*connection
+	members     []*connection
 	closed      bool
 }
 
@@ -69,6 +70,9 @@ func (d *Dialer) Close() {
 	d.mu.Lock()
 	d.closed = true
 	for _, c := range d.connections {
+		c.closeIdle()
+	}
+	for _, c := range d.members {
 		c.closeIdle()
 	}
 	for _, m := range d.machines {

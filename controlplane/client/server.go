@@ -22,10 +22,40 @@ func (d *Dialer) Server(endpoints ...resources.Endpoint) *Server {
 }
 
 // Cluster tells what the server serves.
-func (s *Server) Cluster(ctx context.Context) (resources.ClusterConfig, error) {
-	var cluster resources.ClusterConfig
+func (s *Server) Cluster(ctx context.Context) (resources.ClusterStatus, error) {
+	var cluster resources.ClusterStatus
 	err := s.call(ctx, http.MethodGet, "/v1/cluster", nil, &cluster)
 	return cluster, wrap(err, "ask the control plane at %s", nodeOf(s.endpoints))
+}
+
+// WatchCluster calls see with each status of the cluster until see returns
+// false.
+func (s *Server) WatchCluster(ctx context.Context, see func(resources.ClusterStatus) (more bool, err error)) error {
+	return watch(ctx, s.connection, "/v1/cluster", see)
+}
+
+// PutServers says which nodes, all of them in the cluster, are to run the
+// control plane. WatchCluster tells how it gets there.
+func (s *Server) PutServers(ctx context.Context, wanted []resources.NodeID) error {
+	return wrap(s.call(ctx, http.MethodPut, "/v1/cluster/servers", wanted, nil), "change the servers")
+}
+
+// SignCertificate lets a node into the cluster, or renews its certificate.
+func (s *Server) SignCertificate(ctx context.Context, id resources.NodeID, request resources.CertificateRequest) (resources.Join, error) {
+	var join resources.Join
+	err := s.call(ctx, http.MethodPost, nodePath(id)+"/certificate", request, &join)
+	return join, wrap(err, "sign the certificate of node %s", id)
+}
+
+// PutAvailability says what the control plane does with a node.
+func (s *Server) PutAvailability(ctx context.Context, id resources.NodeID, a resources.Availability) error {
+	return wrap(s.call(ctx, http.MethodPut, nodePath(id)+"/availability", a, nil), "change the availability of node %s", id)
+}
+
+// WatchNode calls see with each status of the node until see returns false. It
+// returns api.ErrGone once the node is gone.
+func (s *Server) WatchNode(ctx context.Context, id resources.NodeID, see func(resources.NodeStatus) (more bool, err error)) error {
+	return watch(ctx, s.connection, nodePath(id), see)
 }
 
 // Nodes lists the nodes of the cluster.
@@ -104,7 +134,8 @@ func (s *Server) PutNode(ctx context.Context, node resources.NodeInfo) error {
 	return wrap(s.call(ctx, http.MethodPut, nodePath(node.ID), node, nil), "register node %s", node.Name)
 }
 
-// DeleteNode removes a node from the cluster.
+// DeleteNode removes a node from the cluster. Its certificate is good for
+// nothing then.
 func (s *Server) DeleteNode(ctx context.Context, id resources.NodeID) error {
 	return wrap(s.call(ctx, http.MethodDelete, nodePath(id), nil, nil), "remove node %s", id)
 }
@@ -115,10 +146,10 @@ func (s *Server) PutStatus(ctx context.Context, id resources.NodeID, statuses []
 	return wrap(s.callWith(ctx, once, http.MethodPut, nodePath(id)+"/status", statuses, nil), "report the status")
 }
 
-// WatchAssignments calls see with what the node has to run, each time whole.
-func (s *Server) WatchAssignments(ctx context.Context, id resources.NodeID, see func([]resources.Replica)) error {
-	return watch(ctx, s.connection, nodePath(id)+"/replicas", func(all []resources.Replica) (bool, error) {
-		see(all)
+// WatchAssignment calls see with what the node has to do, each time whole.
+func (s *Server) WatchAssignment(ctx context.Context, id resources.NodeID, see func(resources.Assignment)) error {
+	return watch(ctx, s.connection, nodePath(id)+"/assignment", func(a resources.Assignment) (bool, error) {
+		see(a)
 		return true, nil
 	})
 }

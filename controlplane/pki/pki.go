@@ -93,6 +93,11 @@ func ReadAuthority(p Pair) (*Authority, error) {
 	return &Authority{certificate: certificate, key: key}, nil
 }
 
+// Certificate is the authority's own, as PEM: by it members know each other.
+func (a *Authority) Certificate() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: certificateType, Bytes: a.certificate.Raw})
+}
+
 // Sign gives the node that made the request a certificate, as PEM. Of the
 // request only the key counts: who the node is, and whether it is a server, is
 // said by whoever lets it in.

@@ -12,18 +12,31 @@ import (
 	"time"
 
 	"github.com/skerry-io/skerry/controlplane/api"
+	"github.com/skerry-io/skerry/controlplane/schedule"
 	"github.com/skerry-io/skerry/controlplane/store"
 	"github.com/skerry-io/skerry/resources"
 )
 
-// Handler serves the API, and the registry under /v2/.
+// Handler serves the API, and the registry under /v2/. All but the question
+// which cluster this is goes to the server that leads.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /v1/cluster", api.Handler(func(*http.Request) (any, error) { return s.Cluster, nil }))
+	mux.Handle("/", s.led(s.leaderHandler()))
+	mux.HandleFunc("GET /v1/cluster", s.getCluster)
+	return mux
+}
+
+func (s *Server) leaderHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/cluster", s.watchCluster)
+	mux.Handle("PUT /v1/cluster/servers", api.Handler(s.putServers))
+	mux.Handle("POST /v1/nodes/{id}/certificate", api.Handler(s.signCertificate))
+	mux.Handle("PUT /v1/nodes/{id}/availability", api.Handler(s.putAvailability))
+	mux.HandleFunc("GET /v1/nodes/{id}", s.getNode)
 	mux.Handle("GET /v1/nodes", api.Handler(s.listNodes))
 	mux.Handle("PUT /v1/nodes/{id}", api.Handler(s.putNode))
 	mux.Handle("DELETE /v1/nodes/{id}", api.Handler(s.deleteNode))
-	mux.HandleFunc("GET /v1/nodes/{id}/replicas", s.getAssignments)
+	mux.HandleFunc("GET /v1/nodes/{id}/assignment", s.getAssignment)
 	mux.Handle("PUT /v1/nodes/{id}/status", api.Handler(s.putStatus))
 	mux.Handle("GET /v1/services", api.Handler(s.listServices))
 	mux.HandleFunc("GET /v1/services/{name}", s.getService)
@@ -96,9 +109,25 @@ func (s *Server) listNodes(r *http.Request) (any, error) {
 	}
 	all := []resources.NodeStatus{}
 	for _, n := range v.nodes(v.state) {
-		all = append(all, resources.NodeStatus{NodeInfo: n.NodeInfo, Ready: n.Ready, Replicas: len(n.Replicas), Reserved: n.Reserved()})
+		all = append(all, nodeStatus(n))
 	}
 	return all, nil
+}
+
+func nodeStatus(n schedule.Node) resources.NodeStatus {
+	return resources.NodeStatus{NodeInfo: n.NodeInfo, Ready: n.Ready, Replicas: len(n.Replicas), Reserved: n.Reserved()}
+}
+
+func (s *Server) getNode(w http.ResponseWriter, r *http.Request) {
+	id := resources.NodeID(r.PathValue("id"))
+	s.watch(w, r, func(v *view) any {
+		for _, n := range v.nodes(v.state) {
+			if n.ID == id {
+				return nodeStatus(n)
+			}
+		}
+		return nil
+	})
 }
 
 func (s *Server) putNode(r *http.Request) (any, error) {
@@ -111,8 +140,12 @@ func (s *Server) putNode(r *http.Request) (any, error) {
 	}
 	joined := false
 	err = s.update(r.Context(), func(state *store.State) ([]store.Change, error) {
+		if !slices.Contains(state.Cluster.Nodes, node.ID) {
+			return nil, api.Errorf(http.StatusForbidden, "node %s is not one of the cluster: it was removed, or never let in", node.Name)
+		}
 		old, found := state.Nodes[node.ID]
 		joined = !found
+		node.Availability = old.Availability
 		if found && same(old, node) {
 			return nil, nil
 		}
@@ -126,14 +159,27 @@ func (s *Server) putNode(r *http.Request) (any, error) {
 
 func (s *Server) deleteNode(r *http.Request) (any, error) {
 	id := resources.NodeID(r.PathValue("id"))
-	err := s.update(r.Context(), func(*store.State) ([]store.Change, error) { return []store.Change{store.DeleteNode(id)}, nil })
+	// A node that may come back stays one of the cluster.
+	returns := r.URL.Query().Has("returns")
+	err := s.update(r.Context(), func(state *store.State) ([]store.Change, error) {
+		changes := []store.Change{store.DeleteNode(id)}
+		if returns || !slices.Contains(state.Cluster.Nodes, id) {
+			return changes, nil
+		}
+		if slices.Contains(state.Cluster.Servers, id) {
+			return nil, api.Errorf(http.StatusConflict, "node %s is a server of the cluster: take it out of the servers first", id)
+		}
+		record := state.Cluster
+		record.Nodes = slices.DeleteFunc(slices.Clone(record.Nodes), func(n resources.NodeID) bool { return n == id })
+		return append(changes, store.PutCluster(record)), nil
+	})
 	if err == nil {
 		s.reports.forget(id)
 	}
 	return nil, err
 }
 
-func (s *Server) getAssignments(w http.ResponseWriter, r *http.Request) {
+func (s *Server) getAssignment(w http.ResponseWriter, r *http.Request) {
 	id := resources.NodeID(r.PathValue("id"))
 	s.watch(w, r, func(v *view) any {
 		// An agent that is not registered yet has nothing to do, and nothing
@@ -141,7 +187,7 @@ func (s *Server) getAssignments(w http.ResponseWriter, r *http.Request) {
 		if !hasNode(v.state, id) {
 			return nil
 		}
-		return append([]resources.Replica{}, v.state.ReplicasOn(id)...)
+		return assignment(v.state, id)
 	})
 }
 

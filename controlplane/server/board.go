@@ -62,6 +62,14 @@ func (b *board) put(state *store.State, now time.Time) *view {
 	return b.latest
 }
 
+// touch wakes who watches the board, for what is not on it.
+func (b *board) touch() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
 func (b *board) get() (*view, <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -25,7 +25,7 @@ func onAClock(t *testing.T, s store.Store, test func(t *testing.T, s *Server)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		server := New(Config{
-			Store: s, Images: fakeImages{}, Log: slog.New(slog.DiscardHandler),
+			Self: resources.ServerAddress{Node: "server"}, Store: s, Images: fakeImages{}, Log: slog.New(slog.DiscardHandler),
 			Resolve: func(context.Context, string) (string, error) { return digest, nil },
 		})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -40,6 +40,20 @@ func onAClock(t *testing.T, s store.Store, test func(t *testing.T, s *Server)) {
 		synctest.Wait()
 		test(t, server)
 	})
+}
+
+// admitting is a store of a cluster that has let the nodes in.
+func admitting(t *testing.T, ids ...resources.NodeID) *store.Memory {
+	t.Helper()
+	s := &store.Memory{}
+	state, err := s.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Commit(t.Context(), state, []store.Change{store.PutCluster(resources.ClusterRecord{Nodes: ids})}); err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 // ask makes one call without a socket, and waits until the leader rests.
@@ -73,7 +87,7 @@ func ready(t *testing.T, s *Server) map[string]bool {
 // A node that is silent for three heartbeats is not ready, takes no replica,
 // and is back with its first word.
 func TestASilentNodeIsNotReady(t *testing.T) {
-	onAClock(t, &store.Memory{}, func(t *testing.T, s *Server) {
+	onAClock(t, admitting(t, "n1"), func(t *testing.T, s *Server) {
 		ask[any](t, s, http.MethodPut, "/v1/nodes/n1", nodeInfo("n1"))
 		if diff := cmp.Diff(map[string]bool{"n1": false}, ready(t, s)); diff != "" {
 			t.Errorf("before it has reported (-want +got):\n%s", diff)
@@ -137,7 +151,7 @@ func TestANewLeaderHearsEverybodyFirst(t *testing.T) {
 	onAClock(t, s, func(t *testing.T, s *Server) {
 		wanted := func() int {
 			count := 0
-			for _, r := range ask[[]resources.Replica](t, s, http.MethodGet, "/v1/nodes/n1/replicas", nil) {
+			for _, r := range ask[resources.Assignment](t, s, http.MethodGet, "/v1/nodes/n1/assignment", nil).Replicas {
 				if r.Wanted {
 					count++
 				}
@@ -172,7 +186,7 @@ func TestANewLeaderDoesNotWaitForTheDead(t *testing.T) {
 			ask[any](t, s, http.MethodPut, "/v1/nodes/n1/status", []resources.ReplicaStatus{})
 		}
 		replicas := func() []resources.Replica {
-			return ask[[]resources.Replica](t, s, http.MethodGet, "/v1/nodes/n1/replicas", nil)
+			return ask[resources.Assignment](t, s, http.MethodGet, "/v1/nodes/n1/assignment", nil).Replicas
 		}
 		if len(replicas()) != 0 {
 			t.Error("it has decided before everybody could speak")
@@ -188,7 +202,7 @@ func TestANewLeaderDoesNotWaitForTheDead(t *testing.T) {
 // A failure is one event, counted where it comes again; what changes while it
 // stands is none.
 func TestEventsAreCounted(t *testing.T) {
-	onAClock(t, &store.Memory{}, func(t *testing.T, s *Server) {
+	onAClock(t, admitting(t, "n1"), func(t *testing.T, s *Server) {
 		ask[any](t, s, http.MethodPut, "/v1/nodes/n1", nodeInfo("n1"))
 		ask[any](t, s, http.MethodPut, "/v1/nodes/n1", nodeInfo("n1"))
 		report := func(state resources.ReplicaState, failures int, reason resources.Reason) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/skerry-io/skerry/controlplane/client"
+	"github.com/skerry-io/skerry/controlplane/pki"
 	"github.com/skerry-io/skerry/controlplane/store"
 	"github.com/skerry-io/skerry/resources"
 )
@@ -62,7 +63,7 @@ func start(t *testing.T, s store.Store) *cluster {
 	t.Helper()
 	c := &cluster{resolver: &fakeResolver{}, images: fakeImages{}}
 	c.server = New(Config{
-		Cluster: resources.ClusterConfig{ID: "c1", Name: "home"},
+		Cluster: resources.ClusterConfig{ID: "c1", Name: "home"}, Self: resources.ServerAddress{Node: "server"}, Authority: newAuthority(t),
 		Store:   s, Images: c.images, Resolve: c.resolver.resolve, Log: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -109,11 +110,43 @@ func nodeInfo(name string) resources.NodeInfo {
 	return resources.NodeInfo{ID: resources.NodeID(name), Name: name, Addresses: []string{"10.0.0.1"}, Capacity: room, Allocatable: room}
 }
 
+// admit lets a node into the cluster, and gives its certificate.
+func (c *cluster) admit(t *testing.T, id resources.NodeID) pki.Credentials {
+	t.Helper()
+	key, err := pki.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := pki.NewRequest(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	join, err := c.SignCertificate(t.Context(), id, resources.CertificateRequest{Request: request})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pki.Credentials{Pair: pki.Pair{Certificate: join.Certificate, Key: key}, Authority: join.Authority}
+}
+
+func newAuthority(t *testing.T) *pki.Authority {
+	t.Helper()
+	pair, err := pki.NewAuthority("c1", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	authority, err := pki.ReadAuthority(pair)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return authority
+}
+
 // join registers a node, and lets its agent work until the test ends. Its
 // replicas do what behave says.
 func (c *cluster) join(t *testing.T, name string, behave func(resources.Replica) resources.ReplicaStatus) {
 	t.Helper()
 	node := nodeInfo(name)
+	c.admit(t, node.ID)
 	if err := c.PutNode(t.Context(), node); err != nil {
 		t.Fatal(err)
 	}
@@ -123,9 +156,9 @@ func (c *cluster) join(t *testing.T, name string, behave func(resources.Replica)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
-		c.WatchAssignments(ctx, node.ID, func(all []resources.Replica) { //nolint:errcheck // it ends with the test
+		c.WatchAssignment(ctx, node.ID, func(said resources.Assignment) { //nolint:errcheck // it ends with the test
 			statuses := []resources.ReplicaStatus{}
-			for _, r := range all {
+			for _, r := range said.Replicas {
 				statuses = append(statuses, behave(r))
 			}
 			c.PutStatus(ctx, node.ID, statuses) //nolint:errcheck // the test may be over

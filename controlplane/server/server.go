@@ -13,9 +13,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
+	"slices"
+	"sync"
 	"time"
 
+	"github.com/skerry-io/skerry/controlplane/pki"
 	"github.com/skerry-io/skerry/controlplane/store"
 	"github.com/skerry-io/skerry/resources"
 )
@@ -35,10 +39,19 @@ type Resolver func(ctx context.Context, reference string) (digest string, err er
 // Config is what a Server is made of.
 type Config struct {
 	Cluster resources.ClusterConfig
+	// Self is this server.
+	Self    resources.ServerAddress
 	Store   store.Store
 	Images  Images
 	Resolve Resolver
 	Log     *slog.Logger
+	// The rest is nil for a server that stays alone.
+	Election Election
+	Members  Members
+	// Authority signs the certificates of nodes.
+	Authority *pki.Authority
+	// Dial connects to another server.
+	Dial func(ctx context.Context, to resources.ServerAddress) (net.Conn, error)
 }
 
 // NodeTimeout is how long a node may be silent before it counts as not ready:
@@ -54,33 +67,55 @@ const Heartbeat = 5 * time.Second
 // Server is one server of the control plane.
 type Server struct {
 	Config
-	reports *reports
-	board   *board
-	events  *events
+	reports    *reports
+	board      *board
+	events     *events
+	leadership *leadership
+	walk       *walk
+
+	mu         sync.Mutex // guards transports
+	transports map[resources.ServerAddress]*http.Transport
 }
 
 // New makes a server. It does nothing before Run.
 func New(c Config) *Server {
 	r := newReports()
-	return &Server{Config: c, reports: r, board: newBoard(r), events: &events{}}
+	return &Server{
+		Config: c, reports: r, board: newBoard(r), events: &events{}, leadership: newLeadership(), walk: newWalk(),
+		transports: map[resources.ServerAddress]*http.Transport{},
+	}
 }
 
-// Run leads until ctx ends.
-func (s *Server) Run(ctx context.Context) error {
+// rule leads until ctx ends. It commits to st, which refuses what comes too
+// late.
+func (s *Server) rule(ctx context.Context, st store.Store) {
 	s.reports.lead(time.Now())
+	for ctx.Err() == nil {
+		err := s.found(ctx)
+		if err == nil {
+			break
+		}
+		s.Log.Error("the leader's first step was not carried out, and is tried again", "err", err)
+		pause(ctx, retryWait)
+	}
+	s.leadership.begin(ctx)
+	defer s.leadership.end()
+	var walking sync.WaitGroup
+	defer walking.Wait()
+	walking.Go(func() { s.walkMembers(ctx) })
 	changed := s.Store.Watch(ctx)
 	silence := time.NewTimer(NodeTimeout)
 	defer silence.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-changed:
 		case <-s.reports.news:
 		case <-silence.C:
 		}
 		next := s.reports.nextSilence(time.Now())
-		if err := s.lead(ctx); err != nil && ctx.Err() == nil {
+		if err := s.lead(ctx, st); err != nil && ctx.Err() == nil {
 			s.Log.Error("the leader's step was not carried out, and is tried again", "err", err)
 			next = min(next, retryWait)
 		}
@@ -89,7 +124,7 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 // lead takes one step from one snapshot.
-func (s *Server) lead(ctx context.Context) error {
+func (s *Server) lead(ctx context.Context, st store.Store) error {
 	ctx, cancel := context.WithTimeout(ctx, NodeTimeout)
 	defer cancel()
 	state, err := s.Store.Load(ctx)
@@ -105,11 +140,26 @@ func (s *Server) lead(ctx context.Context) error {
 	if len(changes) == 0 {
 		return nil
 	}
-	if err := s.Store.Commit(ctx, state, changes); err != nil && !errors.Is(err, store.ErrStale) {
+	if err := st.Commit(ctx, state, changes); err != nil && !errors.Is(err, store.ErrStale) {
 		return fmt.Errorf("carry out %d decisions: %w", len(changes), err)
 	}
 	for _, c := range changes {
 		s.Log.Debug("decided", "change", c.Key())
 	}
 	return nil
+}
+
+// found makes this server the first of its cluster, where there is none yet.
+func (s *Server) found(ctx context.Context) error {
+	return s.update(ctx, func(state *store.State) ([]store.Change, error) {
+		if len(state.Servers) > 0 {
+			return nil, nil
+		}
+		record := state.Cluster
+		record.Servers = []resources.NodeID{s.Self.Node}
+		if !slices.Contains(record.Nodes, s.Self.Node) {
+			record.Nodes = append(slices.Clone(record.Nodes), s.Self.Node)
+		}
+		return []store.Change{store.PutServer(s.Self), store.PutCluster(record)}, nil
+	})
 }

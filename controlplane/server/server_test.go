@@ -331,7 +331,7 @@ func TestNodes(t *testing.T) {
 	if err := c.PutStatus(t.Context(), "n1", nil); !api.IsNotFound(err) {
 		t.Errorf("the status of a node that is not registered: %v, want not found", err)
 	}
-	if err := c.WatchAssignments(t.Context(), "n1", func([]resources.Replica) {}); !errors.Is(err, api.ErrGone) {
+	if err := c.WatchAssignment(t.Context(), "n1", func(resources.Assignment) {}); !errors.Is(err, api.ErrGone) {
 		t.Errorf("its assignments: %v, want ErrGone", err)
 	}
 	c.join(t, "n1", runs)
@@ -339,7 +339,7 @@ func TestNodes(t *testing.T) {
 	before := c.until(t, "web", running(1))
 	c.join(t, "n2", runs)
 	watch := make(chan error, 1)
-	go func() { watch <- c.WatchAssignments(t.Context(), "n1", func([]resources.Replica) {}) }()
+	go func() { watch <- c.WatchAssignment(t.Context(), "n1", func(resources.Assignment) {}) }()
 	if err := c.DeleteNode(t.Context(), "n1"); err != nil {
 		t.Fatal(err)
 	}

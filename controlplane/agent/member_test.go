@@ -1,0 +1,153 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"net/http"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/skerry-io/skerry/controlplane/pki"
+	"github.com/skerry-io/skerry/resources"
+)
+
+// fakeServer is a control plane that signs certificates.
+type fakeServer struct {
+	Server
+	authority *pki.Authority
+	servers   map[resources.NodeID]bool
+	signed    int
+}
+
+func newServer(t *testing.T) *fakeServer {
+	t.Helper()
+	pair, err := pki.NewAuthority("c1", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	authority, err := pki.ReadAuthority(pair)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &fakeServer{authority: authority, servers: map[resources.NodeID]bool{}}
+}
+
+func (f *fakeServer) SignCertificate(_ context.Context, id resources.NodeID, request resources.CertificateRequest) (resources.Join, error) {
+	f.signed++
+	certificate, err := f.authority.Sign(request.Request, id, f.servers[id], time.Now())
+	return resources.Join{
+		Cluster:     resources.ClusterConfig{ID: "c1", Name: "home", Servers: []resources.ServerAddress{{Node: "s1", Host: "10.0.0.1"}}},
+		Certificate: certificate, Authority: f.authority.Certificate(),
+	}, err
+}
+
+// worker is a node that has joined the cluster as a worker, as the plugin makes
+// it do.
+func worker(t *testing.T) (*Agent, *fakePlane, *fakeServer) {
+	t.Helper()
+	plane, server := &fakePlane{}, newServer(t)
+	a := newAgent(t, plane)
+	a.Server = server
+	w := call(t, a, http.MethodPost, "/v1/node/certificate-request", "")
+	var request resources.CertificateRequest
+	if err := json.Unmarshal(w.Body.Bytes(), &request); err != nil || w.Code != http.StatusOK {
+		t.Fatalf("%d: %s", w.Code, w.Body)
+	}
+	join, err := server.SignCertificate(t.Context(), "abc", request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(join)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w := call(t, a, http.MethodPut, "/v1/cluster", string(text)); w.Code != http.StatusNoContent {
+		t.Fatalf("%d: %s", w.Code, w.Body)
+	}
+	return a, plane, server
+}
+
+func identity(t *testing.T, a *Agent) pki.Identity {
+	t.Helper()
+	c, err := Credentials(a.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := c.Server()
+	if err != nil {
+		t.Fatal(err)
+	}
+	who, err := pki.IdentityOf(config.Certificates[0].Leaf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return who
+}
+
+func TestAWorkerJoins(t *testing.T) {
+	a, plane, _ := worker(t)
+	if plane.starts != 0 {
+		t.Error("a worker runs a control plane")
+	}
+	if who := identity(t, a); who != (pki.Identity{Node: "abc"}) {
+		t.Errorf("its certificate says %+v", who)
+	}
+	info, err := a.Info()
+	if err != nil || info.Cluster != "c1" || info.Server {
+		t.Errorf("it says %+v, %v", info, err)
+	}
+	// It is not the first server of anything.
+	if w := call(t, a, http.MethodPut, "/v1/cluster", `{"cluster":{"id":"c1","name":"home"}}`); w.Code != http.StatusConflict {
+		t.Errorf("a worker begins its cluster anew: %d", w.Code)
+	}
+}
+
+// A node becomes a server when the control plane says so, and a worker again.
+func TestTheControlPlaneMakesServers(t *testing.T) {
+	a, plane, server := worker(t)
+	addresses := []resources.ServerAddress{{Node: "abc", Host: "10.0.0.2"}, {Node: "s1", Host: "10.0.0.1"}}
+	server.servers["abc"] = true
+	said := resources.Assignment{Servers: addresses, Server: &resources.ServerConfig{Join: map[resources.NodeID]string{"abc": "10.0.0.2:5057", "s1": "10.0.0.1:5057"}}}
+	for range 2 {
+		if err := a.follow(t.Context(), said); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if plane.starts != 1 || !identity(t, a).Server {
+		t.Errorf("%d starts; its certificate says %+v", plane.starts, identity(t, a))
+	}
+	// So it is after a restart, too.
+	if there, found, err := Cluster(a.Data); err != nil || !found || there.Server == nil || len(there.Servers) != 2 {
+		t.Errorf("it keeps %+v, %v", there, err)
+	}
+	delete(server.servers, "abc")
+	for range 2 {
+		if err := a.follow(t.Context(), resources.Assignment{Servers: addresses[1:]}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if plane.stops != 1 || identity(t, a).Server {
+		t.Errorf("%d stops; its certificate says %+v", plane.stops, identity(t, a))
+	}
+}
+
+// Whoever is removed keeps nothing by which it could come back.
+func TestARemovedNodeForgets(t *testing.T) {
+	a, _, _ := worker(t)
+	go a.loop.run(t.Context()) //nolint:errcheck // it ends with the test
+	if w := call(t, a, http.MethodDelete, "/v1/cluster?cluster=c1", ""); w.Code != http.StatusNoContent {
+		t.Fatalf("%d: %s", w.Code, w.Body)
+	}
+	if _, err := Credentials(a.Data); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("its credentials: %v", err)
+	}
+	if _, err := os.Stat(a.path(keyFile)); !os.IsNotExist(err) {
+		t.Errorf("its key: %v", err)
+	}
+	if err := a.follow(t.Context(), resources.Assignment{Server: &resources.ServerConfig{}}); err != nil || a.member().ID != "" {
+		t.Errorf("a word that comes too late makes it %+v, %v", a.member(), err)
+	}
+}

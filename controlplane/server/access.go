@@ -1,0 +1,44 @@
+package server
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/skerry-io/skerry/controlplane/api"
+	"github.com/skerry-io/skerry/controlplane/pki"
+)
+
+// NodeHandler serves the API to other nodes, whose certificates were verified.
+// A server may do everything. Any other node may read and report what is its
+// own, and pull images: an agent that was broken into tells nothing of the
+// others.
+func (s *Server) NodeHandler() http.Handler {
+	all := s.Handler()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := s.admit(r); err != nil {
+			api.Handler(func(*http.Request) (any, error) { return nil, err }).ServeHTTP(w, r)
+			return
+		}
+		all.ServeHTTP(w, r)
+	})
+}
+
+func (s *Server) admit(r *http.Request) error {
+	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
+		return api.Errorf(http.StatusUnauthorized, "a node shows its certificate")
+	}
+	who, err := pki.IdentityOf(r.TLS.PeerCertificates[0])
+	if err != nil {
+		return api.Errorf(http.StatusUnauthorized, "%v", err)
+	}
+	own := "/v1/nodes/" + string(who.Node)
+	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+	switch {
+	case who.Server,
+		r.URL.Path == own, strings.HasPrefix(r.URL.Path, own+"/"),
+		reads && r.URL.Path == "/v1/cluster",
+		reads && strings.HasPrefix(r.URL.Path, "/v2/"):
+		return nil
+	}
+	return api.Errorf(http.StatusForbidden, "node %s may not do that: it is a worker, and this is not its own", who.Node)
+}
