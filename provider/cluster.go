@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/skerry-io/skerry/controlplane/api"
 	"github.com/skerry-io/skerry/controlplane/client"
 	"github.com/skerry-io/skerry/provider/definition"
 	"github.com/skerry-io/skerry/resources"
@@ -28,8 +29,8 @@ const patience = 10 * time.Second
 
 var cluster = definition.Resource[*Connections, Cluster]{
 	Name:     "cluster",
-	Doc:      "The control plane, on given nodes.",
-	ImportID: "The ID is the endpoint of the node that runs the control plane.",
+	Doc:      "Nodes that run services together, under a control plane on one, three or five of them.",
+	ImportID: "The ID is the endpoints of all nodes of the cluster, with a comma between.",
 	Timeouts: definition.Timeouts{Create: 10 * time.Minute, Read: time.Minute, Update: 10 * time.Minute, Delete: 5 * time.Minute},
 	Check:    func(c *Cluster) resources.Problems { return c.Validate() },
 	Plan:     planCluster,
@@ -47,14 +48,28 @@ func planCluster(_ context.Context, _ *Connections, p *definition.Planning[Clust
 	return nil
 }
 
-func (c *Cluster) agents() ([]resources.Endpoint, error) {
-	var all []resources.Endpoint
-	for i, text := range c.Servers {
-		e, err := resources.ParseEndpoint(text)
-		if err != nil {
-			return nil, fmt.Errorf("servers[%d]: %w", i, err)
+// machine is a node of the cluster as the user names it.
+type machine struct {
+	resources.Endpoint
+	// path is the attribute that names it, as in "workers[1]".
+	path string
+}
+
+// machines lists the nodes, the servers first.
+func (c *Cluster) machines() ([]machine, error) {
+	var all []machine
+	for _, list := range []struct {
+		name  string
+		texts []string
+	}{{"servers", c.Servers}, {"workers", c.Workers}} {
+		for i, text := range list.texts {
+			path := fmt.Sprintf("%s[%d]", list.name, i)
+			e, err := resources.ParseEndpoint(text)
+			if err != nil {
+				return nil, resources.Invalid(path, "%v", err)
+			}
+			all = append(all, machine{agentEndpoint(e), path})
 		}
-		all = append(all, agentEndpoint(e))
 	}
 	return all, nil
 }
@@ -63,103 +78,270 @@ func createCluster(ctx context.Context, c *Connections, spec *Cluster) error {
 	var id [8]byte
 	rand.Read(id[:])
 	spec.ID = hex.EncodeToString(id[:])
-	agents, err := spec.agents()
+	machines, err := spec.machines()
 	if err != nil {
 		return err
 	}
 	// A create that was killed has made a cluster that no state knows.
-	for _, e := range agents {
-		info, err := c.machines.Agent(e).Node(ctx)
+	for _, m := range machines {
+		info, err := c.machines.Agent(m.Endpoint).Node(ctx)
 		if err != nil {
 			return err
 		}
-		if info.Cluster != "" {
-			there, err := c.machines.Server(serverEndpoint(e, info.Cluster)).Cluster(ctx)
-			if err != nil {
-				return err
-			}
-			if there.Name != spec.Name {
-				return fmt.Errorf("servers: node %s runs the control plane of cluster %s already: remove that first, or name another node", info.Name, there.Name)
-			}
-			c.log.Info("the node runs the control plane of this cluster already, and is taken over", "cluster", there.Name, "id", there.ID)
-			spec.ID = string(there.ID)
+		if !info.Server {
+			continue
 		}
+		there, err := c.machines.Server(serverEndpoint(m.Endpoint, info.Cluster)).Cluster(ctx)
+		if err != nil {
+			return err
+		}
+		if there.Name != spec.Name {
+			return resources.Invalid(m.path, "node %s runs the control plane of cluster %s already: remove that first, or name another node", info.Name, there.Name)
+		}
+		c.log.Info("the node runs the control plane of this cluster already, and is taken over", "cluster", there.Name, "id", there.ID)
+		spec.ID = string(there.ID)
+		break
 	}
-	return startCluster(ctx, c, spec)
+	return c.assemble(ctx, spec)
 }
 
-// startCluster makes the control plane run on the servers, and returns when it
-// answers and its nodes are ready.
-func startCluster(ctx context.Context, c *Connections, spec *Cluster) error {
-	agents, err := spec.agents()
+// assemble makes the cluster what is wanted, whatever is there of it: every node
+// is a member with a fresh certificate, and the control plane runs on the
+// servers. It returns when that is so, and every node is ready.
+func (c *Connections) assemble(ctx context.Context, spec *Cluster) error {
+	machines, err := spec.machines()
 	if err != nil {
 		return err
 	}
-	config := resources.ClusterConfig{ID: resources.ClusterID(spec.ID), Name: spec.Name}
-	servers := make([]resources.Endpoint, len(agents))
-	for i, e := range agents {
-		if err := c.machines.Agent(e).StartServer(ctx, config); err != nil {
+	id := resources.ClusterID(spec.ID)
+	control, err := c.founded(ctx, spec, machines)
+	if err != nil {
+		return err
+	}
+	var wanted, nodes []resources.NodeID
+	var servers []resources.Endpoint
+	for i, m := range machines {
+		node, err := c.enlist(ctx, control, m, resources.ClusterConfig{ID: id, Name: spec.Name})
+		if err != nil {
 			return err
 		}
-		servers[i] = serverEndpoint(e, config.ID)
+		nodes = append(nodes, node)
+		if i < len(spec.Servers) {
+			wanted = append(wanted, node)
+			servers = append(servers, serverEndpoint(m.Endpoint, id))
+		}
+	}
+	if err := control.PutServers(ctx, wanted); err != nil {
+		return err
+	}
+	if err := awaitServers(ctx, control); err != nil {
+		return err
+	}
+	for _, node := range nodes {
+		if err := awaitReady(ctx, control, node); err != nil {
+			return err
+		}
 	}
 	spec.Endpoint = resources.FormatEndpoints(servers)
 	return nil
 }
 
+// founded returns the control plane of the cluster: that of any node that runs
+// it, or else a new one on the first server. A new one is begun only where every
+// server says that it runs none.
+func (c *Connections) founded(ctx context.Context, spec *Cluster, machines []machine) (*client.Server, error) {
+	id := resources.ClusterID(spec.ID)
+	var running []resources.Endpoint
+	for _, m := range machines[:len(spec.Servers)] {
+		info, err := c.machines.Agent(m.Endpoint).Node(ctx)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("%s: %w", m.path, err)
+		case info.Server && info.Cluster == id:
+			running = append(running, serverEndpoint(m.Endpoint, id))
+		case info.Cluster != "" && info.Cluster != id:
+			return nil, resources.Invalid(m.path, "node %s is in another cluster (%s) already: remove it there first, or name another node", info.Name, info.Cluster)
+		}
+	}
+	if len(running) > 0 {
+		return c.machines.Server(running...), nil
+	}
+	// A server that is to leave may be all that is left of the cluster.
+	if known, err := resources.ParseEndpoints(spec.Endpoint); err == nil && spec.Endpoint != "" {
+		for _, e := range known {
+			short, cancel := context.WithTimeout(ctx, patience)
+			info, err := c.machines.Agent(agentEndpoint(e)).Node(short)
+			cancel()
+			if err == nil && info.Server && info.Cluster == id {
+				return c.machines.Server(known...), nil
+			}
+		}
+	}
+	first := machines[0].Endpoint
+	if err := c.machines.Agent(first).Join(ctx, resources.Join{Cluster: resources.ClusterConfig{ID: id, Name: spec.Name}}); err != nil {
+		return nil, err
+	}
+	return c.machines.Server(serverEndpoint(first, id)), nil
+}
+
+// enlist makes a node a member of the cluster, or renews its certificate. The
+// key of the node never leaves it: its request is carried to the control plane,
+// and the certificate back.
+func (c *Connections) enlist(ctx context.Context, control *client.Server, m machine, cluster resources.ClusterConfig) (resources.NodeID, error) {
+	agent := c.machines.Agent(m.Endpoint)
+	info, err := agent.Node(ctx)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", m.path, err)
+	}
+	if info.Cluster != "" && info.Cluster != cluster.ID {
+		return "", resources.Invalid(m.path, "node %s is in another cluster (%s) already: remove it there first, or name another node", info.Name, info.Cluster)
+	}
+	if info.Alone {
+		// A control plane under skerry dev has no other nodes.
+		return info.ID, nil
+	}
+	request, err := agent.CertificateRequest(ctx)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", m.path, err)
+	}
+	join, err := control.SignCertificate(ctx, info.ID, request)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", m.path, err)
+	}
+	if err := agent.Join(ctx, join); err != nil {
+		return "", fmt.Errorf("%s: %w", m.path, err)
+	}
+	return info.ID, nil
+}
+
+// awaitServers returns when the control plane runs where it is wanted.
+func awaitServers(ctx context.Context, control *client.Server) error {
+	var last resources.ClusterStatus
+	err := control.WatchCluster(ctx, func(s resources.ClusterStatus) (bool, error) {
+		last = s
+		if s.Failed {
+			return false, errors.New(s.Waiting)
+		}
+		return !slices.Equal(s.Wanted, s.Members) || s.Waiting != "", nil
+	})
+	if err != nil && last.Waiting != "" && !last.Failed {
+		return fmt.Errorf("wait until the control plane runs on the servers: %s: %w", last.Waiting, err)
+	}
+	if err != nil {
+		return fmt.Errorf("wait until the control plane runs on the servers: %w", err)
+	}
+	return nil
+}
+
+// awaitReady returns when the control plane hears the node.
+func awaitReady(ctx context.Context, control *client.Server, id resources.NodeID) error {
+	for {
+		err := control.WatchNode(ctx, id, func(s resources.NodeStatus) (bool, error) { return !s.Ready, nil })
+		if err == nil {
+			return nil
+		}
+		if !api.IsNotFound(err) && !errors.Is(err, api.ErrGone) {
+			return fmt.Errorf("wait until node %s is ready: %w", id, err)
+		}
+		// It has not registered yet.
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait until node %s registers: %w", id, context.Cause(ctx))
+		case <-time.After(registerStep):
+		}
+	}
+}
+
+// registerStep is how often a node that is to register is looked for.
+const registerStep = 250 * time.Millisecond
+
 func readCluster(ctx context.Context, c *Connections, spec *Cluster) (definition.Reading, error) {
-	agents, err := spec.agents()
-	if err != nil || len(agents) == 0 {
+	machines, err := spec.machines()
+	if err != nil || len(machines) == 0 {
 		return definition.Reading{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	info, err := c.machines.Agent(agents[0]).Node(ctx)
-	if err != nil {
-		return definition.Reading{Warnings: []string{fmt.Sprintf("the state of cluster %s stays as it was: %v", spec.Name, err)}}, nil
+	var silent error
+	for _, m := range machines[:len(spec.Servers)] {
+		info, err := c.machines.Agent(m.Endpoint).Node(ctx)
+		if err != nil {
+			silent = err
+			continue
+		}
+		if string(info.Cluster) != spec.ID || !info.Server {
+			// The machine is there and the control plane is not: an apply starts it.
+			spec.Endpoint = ""
+			return definition.Reading{}, nil
+		}
 	}
-	if string(info.Cluster) != spec.ID {
-		// The machine is there and the control plane is not: an apply starts it.
-		spec.Endpoint = ""
+	if silent != nil {
+		return definition.Reading{Warnings: []string{fmt.Sprintf("the state of cluster %s stays as it was: %v", spec.Name, silent)}}, nil
 	}
 	return definition.Reading{}, nil
 }
 
 func updateCluster(ctx context.Context, c *Connections, prior, spec *Cluster) error {
-	if err := startCluster(ctx, c, spec); err != nil {
-		return err
-	}
-	before, err := prior.agents()
+	before, err := prior.machines()
 	if err != nil {
 		return err
 	}
-	now, err := spec.agents()
+	if spec.Endpoint == "" {
+		spec.Endpoint = prior.Endpoint
+	}
+	if err := c.assemble(ctx, spec); err != nil {
+		return err
+	}
+	now, err := spec.machines()
 	if err != nil {
 		return err
 	}
-	for _, e := range before {
-		if slices.ContainsFunc(now, func(n resources.Endpoint) bool { return n.Node == e.Node }) {
+	endpoints, err := resources.ParseEndpoints(spec.Endpoint)
+	if err != nil {
+		return err
+	}
+	control := c.machines.Server(endpoints...)
+	for _, m := range before {
+		if slices.ContainsFunc(now, func(n machine) bool { return n.Node == m.Node }) {
 			continue
 		}
-		short, cancel := context.WithTimeout(ctx, patience)
-		err := c.machines.Agent(e).StopServer(short, resources.ClusterID(spec.ID))
-		cancel()
-		if err != nil && !client.IsUnreachable(err) {
+		if err := c.dismiss(ctx, control, resources.ClusterID(spec.ID), m); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// dismiss removes a node from the cluster: its replicas move elsewhere first.
+// One that is silent, or gone, has none to move.
+func (c *Connections) dismiss(ctx context.Context, control *client.Server, id resources.ClusterID, m machine) error {
+	err := control.PutAvailability(ctx, m.Node, resources.NodeDrained)
+	if err == nil {
+		err = control.WatchNode(ctx, m.Node, func(s resources.NodeStatus) (bool, error) { return s.Ready && s.Replicas > 0, nil })
+	}
+	if err != nil && !api.IsNotFound(err) && !errors.Is(err, api.ErrGone) {
+		return fmt.Errorf("move the replicas of node %s elsewhere: %w", m.Node, err)
+	}
+	short, cancel := context.WithTimeout(ctx, patience)
+	err = c.machines.Agent(m.Endpoint).Forget(short, id)
+	cancel()
+	if err != nil && !client.IsUnreachable(err) {
+		return err
+	}
+	return control.DeleteNode(ctx, m.Node)
+}
+
 func deleteCluster(ctx context.Context, c *Connections, spec *Cluster) ([]string, error) {
-	agents, err := spec.agents()
+	machines, err := spec.machines()
 	if err != nil {
 		return nil, err
 	}
 	var warnings []string
-	for _, e := range agents {
-		warning, err := c.untilGone(ctx, []resources.Endpoint{e}, func(ctx context.Context) error {
-			return c.machines.Agent(e).StopServer(ctx, resources.ClusterID(spec.ID))
+	// The workers first: while a server runs they are told what is going on.
+	slices.Reverse(machines)
+	for _, m := range machines {
+		warning, err := c.untilGone(ctx, []resources.Endpoint{m.Endpoint}, func(ctx context.Context) error {
+			return c.machines.Agent(m.Endpoint).Forget(ctx, resources.ClusterID(spec.ID))
 		})
 		if err != nil {
 			return warnings, err
@@ -190,12 +372,11 @@ func (c *Connections) untilGone(ctx context.Context, endpoints []resources.Endpo
 	}
 }
 
-// importCluster finds the cluster whose control plane the nodes of the
-// endpoints run.
+// importCluster finds the cluster that the nodes of the endpoints are in.
 func importCluster(ctx context.Context, c *Connections, id string) (*Cluster, error) {
 	endpoints, err := resources.ParseEndpoints(id)
 	if err != nil {
-		return nil, fmt.Errorf("import: the ID is the endpoint of the node that runs the control plane: %w", err)
+		return nil, fmt.Errorf("import: the ID is the endpoints of all nodes of the cluster, with a comma between: %w", err)
 	}
 	spec := &Cluster{}
 	var servers []resources.Endpoint
@@ -205,18 +386,27 @@ func importCluster(ctx context.Context, c *Connections, id string) (*Cluster, er
 		if err != nil {
 			return nil, err
 		}
-		if info.Cluster == "" {
-			return nil, errors.New("import: the node runs no control plane")
-		}
-		there, err := c.machines.Server(serverEndpoint(agent, info.Cluster)).Cluster(ctx)
-		if err != nil {
-			return nil, err
-		}
 		agent.Cluster = ""
-		spec.ID, spec.Name = string(there.ID), there.Name
-		spec.Servers = append(spec.Servers, agent.String())
-		servers = append(servers, serverEndpoint(agent, there.ID))
+		switch {
+		case info.Cluster == "":
+			return nil, fmt.Errorf("import: node %s is in no cluster", info.Name)
+		case spec.ID != "" && spec.ID != string(info.Cluster):
+			return nil, fmt.Errorf("import: node %s is in cluster %s, and those before it in %s", info.Name, info.Cluster, spec.ID)
+		case info.Server:
+			spec.Servers = append(spec.Servers, agent.String())
+			servers = append(servers, serverEndpoint(agent, info.Cluster))
+		default:
+			spec.Workers = append(spec.Workers, agent.String())
+		}
+		spec.ID = string(info.Cluster)
 	}
-	spec.Endpoint = resources.FormatEndpoints(servers)
+	if len(servers) == 0 {
+		return nil, errors.New("import: none of the nodes runs the control plane; name its servers too")
+	}
+	there, err := c.machines.Server(servers...).Cluster(ctx)
+	if err != nil {
+		return nil, err
+	}
+	spec.Name, spec.Endpoint = there.Name, resources.FormatEndpoints(servers)
 	return spec, nil
 }

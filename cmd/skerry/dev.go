@@ -27,6 +27,7 @@ func devCommand(logger func() *slog.Logger) *cobra.Command {
 	name := c.Flags().String("cluster", "", "run the control plane of a cluster of this name at once")
 	c.Flags().StringVar(&p.podman, "podman", "unix:///run/podman/podman.sock", "Podman's socket")
 	c.Flags().StringVar(&p.registry, "registry", "127.0.0.1:5055", "loopback address of the cluster's registry")
+	c.Flags().StringVar(&p.address, "address", "", "IP address by which other machines reach this one; without it, it is a cluster of its own")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if *dir == "" {
 			*dir = stateDirectory()
@@ -35,6 +36,7 @@ func devCommand(logger func() *slog.Logger) *cobra.Command {
 		if err != nil {
 			return fmt.Errorf("find --dir: %w", err)
 		}
+		p.alone = p.address == ""
 		p.data, p.run = filepath.Join(absolute, "data"), filepath.Join(absolute, "run")
 		host, err := os.Hostname()
 		if err != nil {
@@ -68,7 +70,7 @@ func startDevCluster(c *cobra.Command, p places, control *localControlPlane, nam
 		return nil
 	}
 	if !found {
-		cluster = resources.ClusterConfig{ID: resources.ClusterID(newID()), Name: name}
+		cluster = resources.ClusterConfig{ID: resources.ClusterID(newID()), Name: name, Server: &resources.ServerConfig{}}
 		if err := agent.PutCluster(p.data, cluster); err != nil {
 			return err
 		}

@@ -74,7 +74,12 @@ type places struct {
 	data, run      string
 	podman         string
 	authorizedKeys string
-	registry       string
+	// alone is true where no other machine can join.
+	alone bool
+	// address by which others reach this machine, where it is not that of its
+	// first network card.
+	address  string
+	registry string
 }
 
 func (p *places) flags(c *cobra.Command) {

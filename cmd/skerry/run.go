@@ -57,39 +57,59 @@ func runServer(ctx context.Context, p places, cluster resources.ClusterConfig, r
 	if err := os.MkdirAll(p.run, 0o700); err != nil {
 		return fmt.Errorf("make the directory of the sockets: %w", err)
 	}
-	etcd, err := store.OpenEtcd(ctx, filepath.Join(p.data, "etcd"), p.run, log)
+	m, err := p.member(cluster)
+	if err != nil {
+		return err
+	}
+	if err := m.found(p, cluster); err != nil {
+		return err
+	}
+	etcd, err := store.OpenEtcd(ctx, m.store(p, cluster), log)
 	if err != nil {
 		return err
 	}
 	defer etcd.Close()
+	authority, err := m.authority(ctx, p, etcd)
+	if err != nil {
+		return err
+	}
 	images, err := registry.Open(filepath.Join(p.data, "registry"), log)
 	if err != nil {
 		return err
 	}
 	defer images.Close() //nolint:errcheck // what was put is on the disk
-	s := server.New(server.Config{Cluster: cluster, Store: etcd, Images: images, Resolve: server.ResolveRemote, Log: log})
-	listener, err := listen(p.serverEndpoint().Socket)
+	s := server.New(server.Config{
+		Cluster: cluster, Self: m.self, Store: etcd, Images: images, Resolve: server.ResolveRemote, Log: log,
+		Election: election{etcd}, Members: etcd, Authority: authority, Dial: p.dialServer,
+	})
+	listeners, err := m.listen(p, s)
 	if err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	web := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
 	group.Go(func() error { return s.Run(ctx) })
-	group.Go(func() error {
-		if err := web.Serve(listener); ctx.Err() == nil {
-			return fmt.Errorf("serve the API: %w", err)
-		}
-		return nil
-	})
+	for _, l := range listeners {
+		web := &http.Server{Handler: l.handler, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+		group.Go(func() error {
+			if err := web.Serve(l.Listener); ctx.Err() == nil {
+				return fmt.Errorf("serve the API on %s: %w", l.Addr(), err)
+			}
+			return nil
+		})
+		group.Go(func() error {
+			<-ctx.Done()
+			return web.Close()
+		})
+	}
 	group.Go(func() error {
 		select {
 		case err := <-etcd.Err():
 			return fmt.Errorf("the store has ended: %w", err)
 		case <-ctx.Done():
-			return web.Close()
+			return nil
 		}
 	})
-	log.Info("the control plane answers", "cluster", cluster.Name, "socket", listener.Addr())
+	log.Info("the control plane answers", "cluster", cluster.Name, "socket", listeners[0].Addr())
 	ready()
 	return group.Wait()
 }
@@ -103,10 +123,10 @@ func runAgent(ctx context.Context, p places, controlPlane agent.ControlPlane, lo
 	defer lock.Close() //nolint:errcheck // it ends with the process
 	dialer := client.NewDialer(client.Options{Log: log})
 	defer dialer.Close()
-	control := dialer.Server(p.serverEndpoint())
+	control := dialer.Member(p.way)
 	a, err := agent.New(agent.Config{
 		Runtime: podmanruntime.New(p.podman), Server: control, ControlPlane: controlPlane, ServerTransport: control.Registry(),
-		Data: p.data, AuthorizedKeys: p.authorizedKeys, Version: version, Log: log,
+		Data: p.data, AuthorizedKeys: p.authorizedKeys, Alone: p.alone, Version: version, Log: log,
 	})
 	if err != nil {
 		return err

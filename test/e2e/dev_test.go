@@ -20,47 +20,73 @@ type dev struct {
 	podman   *podmantest.Service
 	endpoint string
 	dir      string
+	args     []string
+	process  *exec.Cmd
+	logs     string
 }
 
-func startDev(t *testing.T) *dev {
+// startDev starts a node, with more arguments for skerry dev.
+func startDev(t *testing.T, args ...string) *dev {
 	t.Helper()
-	d := &dev{podman: podmantest.StartService(t)}
+	d := newDev(t, args...)
+	d.start(t)
+	return d
+}
+
+func newDev(t *testing.T, args ...string) *dev {
+	t.Helper()
+	d := &dev{podman: podmantest.StartService(t), args: args, logs: filepath.Join(t.TempDir(), "skerry.log")}
 	// Not t.TempDir: the path of a unix socket is short.
 	dir, err := os.MkdirTemp("", "skerry-dev") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) }) //nolint:errcheck // a directory in the temporary directory
 	d.dir = dir
-	process := exec.Command("nsenter", "--net=/run/netns/"+d.podman.Namespace,
-		filepath.Join(bin, "skerry"), "dev", "--dir", dir, "--podman", d.podman.Socket)
-	out, err := process.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	logs, err := os.Create(filepath.Join(t.TempDir(), "skerry.log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	process.Stderr = logs
-	if err := process.Start(); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
-		process.Process.Signal(os.Interrupt) //nolint:errcheck // it may have ended
-		process.Wait()                       //nolint:errcheck // it was interrupted
+		d.end(os.Interrupt)
+		os.RemoveAll(dir) //nolint:errcheck // a directory in the temporary directory
 		if t.Failed() {
-			if text, err := os.ReadFile(logs.Name()); err == nil {
-				t.Logf("skerry dev said:\n%s", text)
+			if text, err := os.ReadFile(d.logs); err == nil {
+				t.Logf("skerry dev in %s said:\n%s", d.podman.Namespace, text)
 			}
 		}
 	})
+	return d
+}
+
+// start runs skerry dev, and returns once it has said its endpoint.
+func (d *dev) start(t *testing.T) {
+	t.Helper()
+	d.process = exec.Command("nsenter", append([]string{"--net=/run/netns/" + d.podman.Namespace,
+		filepath.Join(bin, "skerry"), "dev", "--dir", d.dir, "--podman", d.podman.Socket}, d.args...)...)
+	out, err := d.process.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	logs, err := os.OpenFile(d.logs, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer logs.Close() //nolint:errcheck // the process has its own
+	d.process.Stderr = logs
+	if err := d.process.Start(); err != nil {
+		t.Fatal(err)
+	}
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
 		t.Fatalf("skerry dev ended before it said its endpoint: %v", err)
 	}
 	d.endpoint = strings.TrimSpace(line)
-	return d
+}
+
+// end ends skerry dev with a signal, if it runs. Its containers run on.
+func (d *dev) end(signal os.Signal) {
+	if d.process == nil {
+		return
+	}
+	d.process.Process.Signal(signal) //nolint:errcheck // it may have ended
+	d.process.Wait()                 //nolint:errcheck // it was ended
+	d.process = nil
 }
 
 // answers asks the service until it says what is wanted.

@@ -1,0 +1,162 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/skerry-io/skerry/controlplane/client"
+	"github.com/skerry-io/skerry/resources"
+	"github.com/skerry-io/skerry/test/images"
+)
+
+// startHosts starts nodes that reach each other over a bridge of their own.
+func startHosts(t *testing.T, n int) []*dev {
+	t.Helper()
+	bridge, err := os.MkdirTemp("", "skerry-bed") //nolint:usetesting // it is the name of a network namespace
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Base(bridge)
+	ip := func(args ...string) {
+		t.Helper()
+		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, out)
+		}
+	}
+	t.Cleanup(func() {
+		exec.Command("ip", "netns", "delete", name).Run() //nolint:errcheck // it may not be there
+		os.Remove(bridge)                                 //nolint:errcheck // a directory in the temporary directory
+	})
+	ip("netns", "add", name)
+	ip("-n", name, "link", "add", "bridge", "type", "bridge")
+	ip("-n", name, "link", "set", "bridge", "up")
+	var hosts []*dev
+	for i := range n {
+		address := fmt.Sprintf("10.77.0.%d", i+1)
+		d := newDev(t, "--address", address)
+		host := d.podman.Namespace
+		port := fmt.Sprintf("host%d", i)
+		ip("-n", name, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", host)
+		ip("-n", name, "link", "set", port, "master", "bridge", "up")
+		ip("-n", host, "addr", "add", address+"/24", "dev", "eth0")
+		ip("-n", host, "link", "set", "eth0", "up")
+		d.start(t)
+		hosts = append(hosts, d)
+	}
+	return hosts
+}
+
+const clusterConfiguration = `
+resource "skerry_cluster" "home" {
+  name    = "home"
+  servers = [%[1]s]
+  workers = [%[2]s]
+}
+resource "skerry_image" "web" {
+  cluster = skerry_cluster.home.endpoint
+  name    = "web"
+  archive = %[3]q
+}
+resource "skerry_service" "web" {
+  cluster   = skerry_cluster.home.endpoint
+  name      = "web"
+  image     = skerry_image.web.reference
+  replicas  = 4
+  resources = { cpu = "50m", memory = "32MiB" }
+}
+`
+
+func endpoints(hosts ...*dev) string {
+	var all []string
+	for _, h := range hosts {
+		all = append(all, fmt.Sprintf("%q", h.endpoint))
+	}
+	return strings.Join(all, ", ")
+}
+
+// placed counts the running replicas of the service by node.
+func placed(t *testing.T, control *client.Server, service string) map[string]int {
+	t.Helper()
+	status, err := control.Service(t.Context(), service)
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := map[string]int{}
+	for _, r := range status.Replicas {
+		if r.Status.State == resources.ReplicaRunning {
+			count[r.NodeName]++
+		}
+	}
+	return count
+}
+
+func controlOf(t *testing.T, hosts ...*dev) *client.Server {
+	t.Helper()
+	dialer := client.NewDialer(client.Options{})
+	t.Cleanup(dialer.Close)
+	var all []resources.Endpoint
+	for _, h := range hosts {
+		all = append(all, resources.Endpoint{Socket: filepath.Join(h.dir, "run", "server.sock")})
+	}
+	return dialer.Server(all...)
+}
+
+// A cluster of many nodes: servers and workers join and leave, and one server
+// after the other may be lost.
+func TestCluster(t *testing.T) {
+	hosts := startHosts(t, 4)
+	archive := images.Archive(t)
+	configure := func(servers, workers []*dev) string {
+		return fmt.Sprintf(clusterConfiguration, endpoints(servers...), endpoints(workers...), archive)
+	}
+	tf := NewTerraform(t, bin, configure(hosts[:1], hosts[3:]))
+	tf.Apply(t)
+	tf.Settled(t)
+
+	t.Run("servers join", func(t *testing.T) {
+		tf.Configure(t, configure(hosts[:3], hosts[3:]))
+		tf.Apply(t)
+		tf.Settled(t)
+		status, err := controlOf(t, hosts[0]).Cluster(t.Context())
+		if err != nil || len(status.Members) != 3 {
+			t.Errorf("%+v, %v", status, err)
+		}
+	})
+	t.Run("the leader is lost", func(t *testing.T) {
+		began := time.Now()
+		hosts[0].end(os.Kill)
+		control := controlOf(t, hosts[1:3]...)
+		for {
+			status, err := control.Cluster(t.Context())
+			if err == nil && status.Leader != "" && status.Waiting == "" {
+				break
+			}
+			if time.Since(began) > 30*time.Second {
+				t.Fatalf("nobody leads: %+v, %v", status, err)
+			}
+		}
+		t.Logf("another server leads after %s", time.Since(began).Round(time.Millisecond))
+		hosts[0].start(t)
+	})
+	t.Run("a worker leaves", func(t *testing.T) {
+		tf.Configure(t, configure(hosts[:3], nil))
+		tf.Apply(t)
+		tf.Settled(t)
+		nodes, err := controlOf(t, hosts[0]).Nodes(t.Context())
+		if err != nil || len(nodes) != 3 {
+			t.Errorf("%d nodes, %v", len(nodes), err)
+		}
+	})
+	t.Run("servers leave", func(t *testing.T) {
+		tf.Configure(t, configure(hosts[1:2], nil))
+		tf.Apply(t)
+		tf.Settled(t)
+		t.Log(placed(t, controlOf(t, hosts[1]), "web"))
+	})
+	tf.Destroy(t)
+}
