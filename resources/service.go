@@ -14,6 +14,8 @@ type Service struct {
 	Name string `json:"name" iac:"replace"`
 	// How many replicas run. Zero is valid: the service is kept and nothing runs.
 	Replicas int `json:"replicas" iac:"default=1"`
+	// How the replicas change from one revision to the next.
+	Update Update `json:"update,omitzero" iac:"optional,computed"`
 	Template
 }
 
@@ -146,6 +148,7 @@ const (
 
 // SetDefaults fills what was left out.
 func (s *Service) SetDefaults() {
+	s.Update.SetDefaults()
 	setDefault(&s.PullPolicy, PullMissing)
 	setDefault(&s.Restart, RestartAlways)
 	setDefault(&s.StopSignal, "SIGTERM")
@@ -185,6 +188,7 @@ func (s *Service) Validate() Problems {
 	}
 	oneOf(&p, "pull_policy", s.PullPolicy, PullMissing, PullAlways, PullNever)
 	oneOf(&p, "restart", s.Restart, RestartAlways, RestartOnFailure, RestartNever)
+	s.Update.validate(&p)
 	s.validateLimits(&p)
 	s.validatePorts(&p)
 	s.validatePaths(&p)

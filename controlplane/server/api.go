@@ -244,7 +244,8 @@ func (s *Server) putService(r *http.Request) (any, error) {
 // revise gives the record of the service as it is wanted now. A changed
 // template is a new revision, whose image is resolved.
 func revise(old resources.ServiceRecord, service resources.Service, resolve func() (string, error)) (resources.ServiceRecord, error) {
-	next := resources.ServiceRecord{Service: service, Revision: old.Revision, ImageDigest: old.ImageDigest}
+	next := old
+	next.Service, next.Deleting = service, false
 	if old.Revision > 0 && same(old.Service.Template, service.Template) {
 		return next, nil
 	}
@@ -252,7 +253,7 @@ func revise(old resources.ServiceRecord, service resources.Service, resolve func
 	if err != nil {
 		return next, err
 	}
-	next.Revision, next.ImageDigest = old.Revision+1, digest
+	next.Revision, next.ImageDigest, next.Rollout = old.Revision+1, digest, resources.Rollout{}
 	return next, nil
 }
 

@@ -18,10 +18,23 @@ type view struct {
 	state *store.State
 	seen  rollout.Seen
 	ready map[resources.NodeID]bool
+	// now is the moment, and since when the leader began.
+	now, since time.Time
 }
 
 func (v *view) status(service resources.ServiceRecord) resources.ServiceStatus {
-	return rollout.Status(service, v.state.ReplicasOf(service.Service.Name), v.seen, v.state.Nodes)
+	return rollout.Status(service, v.state.ReplicasOf(service.Service.Name), v.rollout(v.state))
+}
+
+// rollout gives the rollouts what they know.
+func (v *view) rollout(state *store.State) rollout.View {
+	silent := map[resources.NodeID]bool{}
+	for id := range state.Nodes {
+		if !v.ready[id] {
+			silent[id] = true
+		}
+	}
+	return rollout.View{Now: v.now, Since: v.since, Seen: v.seen, Nodes: state.Nodes, Silent: silent}
 }
 
 // nodes gives the scheduler its nodes, with the replicas of the state.
@@ -96,8 +109,10 @@ func (r *reports) put(node resources.NodeID, statuses []resources.ReplicaStatus,
 	}
 	known := now.Sub(r.heard[node]) < NodeTimeout && len(before) == len(statuses)
 	var failures []resources.ReplicaStatus
-	for _, s := range statuses {
+	for i, s := range statuses {
 		old := before[s.ID]
+		s.ReadySince = readySince(old, s, now)
+		statuses[i] = s
 		known = known && reflect.DeepEqual(old, s)
 		if s.Reason != "" && (s.Failures > old.Failures || s.Reason != old.Reason || s.Message != old.Message) {
 			failures = append(failures, s)
@@ -111,6 +126,19 @@ func (r *reports) put(node resources.NodeID, statuses []resources.ReplicaStatus,
 		}
 	}
 	return failures
+}
+
+// readySince is when a replica was first heard to be ready in its present run.
+// The leader's own clock counts, whatever the node's says.
+func readySince(old, s resources.ReplicaStatus, now time.Time) time.Time {
+	switch {
+	case !rollout.Ready(s):
+		return time.Time{}
+	case rollout.Ready(old) && old.StartedAt.Equal(s.StartedAt):
+		return old.ReadySince
+	default:
+		return now
+	}
 }
 
 // lead says when the leader began.
@@ -144,7 +172,7 @@ func (r *reports) forget(node resources.NodeID) {
 func (r *reports) view(state *store.State, now time.Time) *view {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	v := &view{state: state, seen: rollout.Seen{}, ready: map[resources.NodeID]bool{}}
+	v := &view{state: state, seen: rollout.Seen{}, ready: map[resources.NodeID]bool{}, now: now, since: r.began}
 	for node, statuses := range r.seen {
 		v.ready[node] = now.Sub(r.heard[node]) < NodeTimeout
 		for _, s := range statuses {

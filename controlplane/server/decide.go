@@ -14,12 +14,21 @@ import (
 	"github.com/skerry-io/skerry/resources"
 )
 
+// decision is what the planners say of a view.
+type decision struct {
+	changes []store.Change
+	// told is what people hear of once the changes are made.
+	told []resources.Event
+	// wake is when to decide anew though nothing has changed; zero for never.
+	wake time.Time
+}
+
 // decide turns what the planners say of a view into changes of the store.
-func decide(v *view, now time.Time) []store.Change {
-	var changes []store.Change
+func decide(v *view) decision {
+	var d decision
 	state := v.state
 	change := func(c ...store.Change) {
-		changes = append(changes, c...)
+		d.changes = append(d.changes, c...)
 		state = state.With(c...)
 	}
 	// Nothing is left of a replica whose node was removed.
@@ -28,21 +37,17 @@ func decide(v *view, now time.Time) []store.Change {
 			change(store.DeleteReplica(r.ID))
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(state.Services)) {
+	for _, name := range slices.Sorted(maps.Keys(v.state.Services)) {
 		service := state.Services[name]
-		for _, action := range rollout.Plan(service, state.ReplicasOf(name), v.seen) {
-			switch action.Do {
-			case rollout.Create:
-				change(store.PutReplica(newReplica(service, action.Slot, now)))
-			case rollout.Stop:
-				r := state.Replicas[action.Replica]
-				r.Wanted = false
-				change(store.PutReplica(r))
-			case rollout.Forget:
-				change(store.DeleteReplica(action.Replica))
-			case rollout.Finish:
-				change(store.DeleteService(name))
+		plan := rollout.Plan(service, state.ReplicasOf(name), v.rollout(state))
+		for _, action := range plan.Actions {
+			change(carryOut(state, service, action, v.now))
+			if text := tell(service, action); text != "" {
+				d.told = append(d.told, resources.Event{Object: "service/" + name, Reason: reasons[action.Do], Message: text})
 			}
+		}
+		if d.wake.IsZero() || !plan.Wake.IsZero() && plan.Wake.Before(d.wake) {
+			d.wake = plan.Wake
 		}
 	}
 	for _, r := range sortedReplicas(state) {
@@ -54,7 +59,45 @@ func decide(v *view, now time.Time) []store.Change {
 			change(store.PutReplica(placed))
 		}
 	}
-	return lastOfEachKey(changes)
+	d.changes = lastOfEachKey(d.changes)
+	return d
+}
+
+// carryOut gives the change that a planned action makes.
+func carryOut(state *store.State, service resources.ServiceRecord, action rollout.Action, now time.Time) store.Change {
+	switch action.Do {
+	case rollout.Create:
+		return store.PutReplica(newReplica(service.Service.Name, action.Slot, action.Revision, now))
+	case rollout.Stop:
+		r := state.Replicas[action.Replica]
+		r.Wanted = false
+		return store.PutReplica(r)
+	case rollout.Forget:
+		return store.DeleteReplica(action.Replica)
+	case rollout.Finish:
+		return store.DeleteService(service.Service.Name)
+	default:
+		return store.PutService(action.Record)
+	}
+}
+
+// reasons name what people hear of.
+var reasons = map[rollout.Verb]string{rollout.Pause: "RolloutPaused", rollout.RollBack: "RolledBack", rollout.Complete: "RolledOut"}
+
+// tell says what a person hears of an action: how a rollout ended, or what
+// keeps it from going on.
+func tell(service resources.ServiceRecord, action rollout.Action) string {
+	next := action.Record
+	switch action.Do {
+	case rollout.Pause:
+		return fmt.Sprintf("the rollout of revision %d does not go on: %s", next.Revision, next.Rollout.Paused)
+	case rollout.RollBack:
+		return fmt.Sprintf("revision %d goes back to what ran as revision %d: %s", next.Revision, service.Stable.Number, next.Rollout.Reason)
+	case rollout.Complete:
+		return fmt.Sprintf("revision %d runs", next.Revision)
+	default:
+		return ""
+	}
 }
 
 func place(v *view, state *store.State, r resources.Replica) resources.Replica {
@@ -66,13 +109,12 @@ func place(v *view, state *store.State, r resources.Replica) resources.Replica {
 	return r
 }
 
-func newReplica(service resources.ServiceRecord, slot int, now time.Time) resources.Replica {
-	name := service.Service.Name
+func newReplica(service string, slot int, revision resources.Revision, now time.Time) resources.Replica {
 	suffix := strings.ToLower(rand.Text()[:6])
 	return resources.Replica{
-		ID:      resources.ReplicaID(fmt.Sprintf("%s-%d-%s", name, slot, suffix)),
-		Service: name, Slot: slot, Revision: service.Revision, Wanted: true,
-		ImageDigest: service.ImageDigest, Template: service.Service.Template, Created: now.UTC(),
+		ID:      resources.ReplicaID(fmt.Sprintf("%s-%d-%s", service, slot, suffix)),
+		Service: service, Slot: slot, Revision: revision.Number, Wanted: true,
+		ImageDigest: revision.ImageDigest, Template: revision.Template, Created: now.UTC(),
 	}
 }
 

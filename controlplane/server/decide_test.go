@@ -40,13 +40,13 @@ func (w *world) commit(from *store.State, changes ...store.Change) {
 }
 
 func (w *world) view(state *store.State) *view {
-	return &view{state: state, seen: maps.Clone(w.seen), ready: maps.Clone(w.ready)}
+	return &view{state: state, seen: maps.Clone(w.seen), ready: maps.Clone(w.ready), now: time.Unix(0, 0)}
 }
 
 // lead takes one step of the leader from a snapshot, and says whether there was
 // anything to do.
 func (w *world) lead(state *store.State) bool {
-	changes := decide(w.view(state), time.Unix(0, 0))
+	changes := decide(w.view(state)).changes
 	keys := map[string]bool{}
 	for _, c := range changes {
 		if keys[c.Key()] {
@@ -234,7 +234,7 @@ func (w *world) checkRest() {
 				continue
 			}
 			waits := slices.ContainsFunc(replicas, func(other resources.Replica) bool { return other.Node == "" })
-			if r.Node == "" || !r.Wanted || r.Revision != s.Revision && !waits {
+			if r.Node == "" || !r.Wanted || !same(r.Template, s.Service.Template) && !waits {
 				w.Fatalf("service %s at revision %d rests with %+v", name, s.Revision, r)
 			}
 		}

@@ -67,7 +67,8 @@ func New(c Config) *Server {
 
 // Run leads until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
-	s.reports.lead(time.Now())
+	began := time.Now()
+	s.reports.lead(began)
 	changed := s.Store.Watch(ctx)
 	silence := time.NewTimer(NodeTimeout)
 	defer silence.Stop()
@@ -79,37 +80,49 @@ func (s *Server) Run(ctx context.Context) error {
 		case <-s.reports.news:
 		case <-silence.C:
 		}
-		next := s.reports.nextSilence(time.Now())
-		if err := s.lead(ctx); err != nil && ctx.Err() == nil {
+		// What is measured from here keeps its pace where the clock is set.
+		now := began.Add(time.Since(began))
+		next := s.reports.nextSilence(now)
+		wake, err := s.lead(ctx, now)
+		if err != nil && ctx.Err() == nil {
 			s.Log.Error("the leader's step was not carried out, and is tried again", "err", err)
 			next = min(next, retryWait)
+		}
+		if !wake.IsZero() {
+			next = min(next, wake.Sub(now))
 		}
 		silence.Reset(next)
 	}
 }
 
-// lead takes one step from one snapshot.
-func (s *Server) lead(ctx context.Context) error {
+// lead takes one step from one snapshot, and says when the next is due though
+// nothing changes.
+func (s *Server) lead(ctx context.Context, now time.Time) (wake time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, NodeTimeout)
 	defer cancel()
 	state, err := s.Store.Load(ctx)
 	if err != nil {
-		return err
+		return wake, err
 	}
-	now := time.Now()
 	s.board.put(state, now)
 	if !s.reports.complete(state, now) {
-		return nil
+		return wake, nil
 	}
-	changes := decide(s.reports.view(state, now), now)
-	if len(changes) == 0 {
-		return nil
+	d := decide(s.reports.view(state, now))
+	if len(d.changes) == 0 {
+		return d.wake, nil
 	}
-	if err := s.Store.Commit(ctx, state, changes); err != nil && !errors.Is(err, store.ErrStale) {
-		return fmt.Errorf("carry out %d decisions: %w", len(changes), err)
+	switch err := s.Store.Commit(ctx, state, d.changes); {
+	case errors.Is(err, store.ErrStale):
+		return d.wake, nil
+	case err != nil:
+		return d.wake, fmt.Errorf("carry out %d decisions: %w", len(d.changes), err)
 	}
-	for _, c := range changes {
+	for _, c := range d.changes {
 		s.Log.Debug("decided", "change", c.Key())
 	}
-	return nil
+	for _, e := range d.told {
+		s.events.add(e.Object, e.Reason, e.Message, now)
+	}
+	return d.wake, nil
 }
