@@ -111,7 +111,9 @@ func Plan(service resources.ServiceRecord, replicas []resources.Replica, v View)
 		return d
 	}
 	s := look(service, left, v, len(d.Actions) > 0)
-	d.Actions = append(d.Actions, s.steps()...)
+	steps := s.steps()
+	s.progressed = s.progressed || len(steps) > 0 && !s.failing()
+	d.Actions = append(d.Actions, steps...)
 	return s.remember(d)
 }
 
@@ -158,7 +160,7 @@ func (s *survey) remember(d Decision) Decision {
 		})
 	}
 	d.Wake = s.wake()
-	switch why := s.held(); {
+	switch why := s.stuck(); {
 	case why != "" && s.goesBack():
 		// Nothing else is done for a revision that is given up.
 		d.Actions = slices.DeleteFunc(d.Actions, func(a Action) bool { return a.Do != Forget })
@@ -169,7 +171,7 @@ func (s *survey) remember(d Decision) Decision {
 		})
 	case why != "" && rollout.Paused == "":
 		return write(Pause, func(r *resources.ServiceRecord) { r.Rollout.Paused = why })
-	case why == "" && (rollout.Began.IsZero() || rollout.Paused != "" || s.progressed || len(d.Actions) > 0):
+	case why == "" && (rollout.Began.IsZero() || rollout.Paused != "" || s.progressed):
 		return write(Note, func(r *resources.ServiceRecord) {
 			if rollout.Began.IsZero() {
 				r.Rollout.Began = now
@@ -224,18 +226,20 @@ func (s *survey) deadline() time.Time {
 	return from.Add(time.Duration(s.update.ProgressDeadline + grace))
 }
 
-// held says why a rollout doesn't go on, or nothing.
-func (s *survey) held() string {
+// stuck says why a rollout does not come forward, or nothing. What fails holds
+// it, until that runs. Being late doesn't: what is late goes on when it can.
+func (s *survey) stuck() string {
 	switch {
-	case !s.rolling || s.resting():
-		return ""
-	case s.failure != "":
+	case s.failing():
 		return s.failure
-	case !s.view.Now.Before(s.deadline()):
+	case s.rolling && !s.resting() && !s.view.Now.Before(s.deadline()):
 		return fmt.Sprintf("the rollout has come no further for %s (update.progress_deadline): %s", s.update.ProgressDeadline, s.waitsFor())
 	}
 	return ""
 }
+
+// failing is true while the revision can't run.
+func (s *survey) failing() bool { return s.rolling && s.failure != "" }
 
 // ordered sorts replicas by slot, newest revision first, and then by ID.
 func ordered(replicas []resources.Replica) []resources.Replica {

@@ -23,7 +23,7 @@ func (s *survey) steps() []Action {
 		s.total++
 		actions = append(actions, Action{Do: Create, Slot: slot, Revision: revision})
 	}
-	held := s.held() != ""
+	held := s.failing()
 	slots, surplus := s.slots()
 	for _, i := range slices.Backward(surplus) {
 		if s.mayStop(s.replicas[i]) {

@@ -25,7 +25,7 @@ func Status(service resources.ServiceRecord, replicas []resources.Replica, v Vie
 			status.Ready++
 		}
 	}
-	why := s.held()
+	why := s.stuck()
 	if why == "" {
 		why = s.failure
 	}
