@@ -166,14 +166,7 @@ func (w *walk) comesToRest() {
 	clear(w.view.Silent)
 	clear(w.view.Lost)
 	good := func(resources.Replica) bool { return false }
-	for quiet := 0; quiet < 3; {
-		w.work(good)
-		did := append(w.lead(), w.wait(time.Minute)...)
-		quiet++
-		if len(did) > 0 {
-			quiet = 0
-		}
-	}
+	w.untilQuiet(func() { w.work(good) })
 	status := rollout.Status(w.service, w.replicas, w.view)
 	if status.State != resources.ServiceRunning || status.Ready != w.service.Service.Replicas || len(w.replicas) != status.Ready {
 		w.Fatalf("it comes to rest at %s with %d of %d ready, and %d in all: %s", status.State, status.Ready, w.service.Service.Replicas, len(w.replicas), status.Message)
@@ -197,14 +190,16 @@ func TestABadRevisionStopsAtItsFirstReplicas(t *testing.T) {
 		w.fatal = t.Fatalf
 		bad := func(r resources.Replica) bool { return r.Template.Image == "web:bad" }
 		settle := func() {
-			for quiet := 0; quiet < 3; quiet++ {
-				for _, i := range rapid.Permutation(indices(len(w.replicas))).Draw(t, "order of work") {
-					w.step(w.replicas[i], bad(w.replicas[i]))
+			w.untilQuiet(func() {
+				for _, id := range rapid.Permutation(w.ids()).Draw(t, "order of work") {
+					if i := w.index(id); i >= 0 {
+						w.step(w.replicas[i], bad(w.replicas[i]))
+					}
+					if rapid.Bool().Draw(t, "the leader looks") {
+						w.lead()
+					}
 				}
-				if len(append(w.lead(), w.wait(time.Minute)...)) > 0 {
-					quiet = 0
-				}
-			}
+			})
 		}
 		w.lead()
 		settle()
@@ -230,10 +225,30 @@ func TestABadRevisionStopsAtItsFirstReplicas(t *testing.T) {
 	})
 }
 
-func indices(n int) []int {
-	all := make([]int, n)
-	for i := range all {
-		all[i] = i
+// untilQuiet lets agents and leader work until nothing has happened for three
+// minutes, which is longer than any replica has to prove itself.
+func (t *toy) untilQuiet(work func()) {
+	quiet := 0
+	for range 1000 {
+		before := t.acted
+		work()
+		t.lead()
+		t.wait(time.Minute)
+		quiet++
+		if t.acted > before {
+			quiet = 0
+		}
+		if quiet == 3 {
+			return
+		}
+	}
+	t.fatal("it never comes to rest: %+v", t.service)
+}
+
+func (t *toy) ids() []resources.ReplicaID {
+	var all []resources.ReplicaID
+	for _, r := range t.replicas {
+		all = append(all, r.ID)
 	}
 	return all
 }

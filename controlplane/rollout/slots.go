@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -114,7 +115,8 @@ func (l slot) needless(s *survey, held bool) []int {
 	return append(rest, old[1:]...)
 }
 
-// bestFirst sorts replicas by how far they are, and then by age.
+// bestFirst sorts replicas by how far they are. Of two that are as far, the
+// newer comes first: it stands where the other one's node was lost once.
 func (s *survey) bestFirst(some []int) []int {
 	rank := func(r replica) int {
 		switch {
@@ -133,10 +135,7 @@ func (s *survey) bestFirst(some []int) []int {
 	sorted := slices.Clone(some)
 	slices.SortFunc(sorted, func(i, j int) int {
 		a, b := s.replicas[i], s.replicas[j]
-		if x, y := rank(a), rank(b); x != y {
-			return x - y
-		}
-		return strings.Compare(string(a.ID), string(b.ID))
+		return cmp.Or(rank(a)-rank(b), b.Created.Compare(a.Created), strings.Compare(string(a.ID), string(b.ID)))
 	})
 	return sorted
 }

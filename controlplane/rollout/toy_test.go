@@ -23,6 +23,7 @@ type toy struct {
 	named map[int]int
 	wake  time.Time
 	ended bool
+	acted int // how many actions the planner took
 	// check looks at each step of the planner.
 	check func(before *toy, d rollout.Decision)
 	fatal func(format string, args ...any)
@@ -77,6 +78,7 @@ func (t *toy) lead() []string {
 		if !d.Wake.IsZero() && !d.Wake.After(t.view.Now) {
 			t.fatal("it wants to be woken at %s, and it is %s", d.Wake, t.view.Now)
 		}
+		t.acted += len(d.Actions)
 		for _, a := range d.Actions {
 			lines = append(lines, t.carryOut(a)...)
 		}
@@ -99,7 +101,7 @@ func (t *toy) carryOut(a rollout.Action) []string {
 		id := fmt.Sprintf("%d%s%c", a.Slot, strings.Repeat("z", n/26), 'a'+n%26)
 		t.replicas = append(t.replicas, resources.Replica{
 			ID: resources.ReplicaID(id), Slot: a.Slot, Revision: a.Revision.Number, Wanted: true,
-			Template: a.Revision.Template, ImageDigest: a.Revision.ImageDigest,
+			Template: a.Revision.Template, ImageDigest: a.Revision.ImageDigest, Created: t.view.Now.Add(time.Duration(n)),
 		})
 		return []string{fmt.Sprintf("create %s of revision %d", id, a.Revision.Number)}
 	case rollout.Stop:
