@@ -235,7 +235,7 @@ func (s *survey) makesRoom(waiting replica) bool {
 func (s *survey) hint(waiting replica) string {
 	for _, r := range s.replicas {
 		if r.Slot == waiting.Slot && !r.current && r.state != lost {
-			return fmt.Sprintf("; or let %s be stopped first: update.max_unavailable = 1", r.ID)
+			return fmt.Sprintf("; or raise update.max_unavailable, which is %d, so that %s stops first", s.budget.Unavailable, r.ID)
 		}
 	}
 	return ""
