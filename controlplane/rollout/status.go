@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 
 	"github.com/skerry-io/skerry/resources"
 )
@@ -30,13 +31,17 @@ func Status(service resources.ServiceRecord, replicas []resources.Replica, v Vie
 		why = s.failure
 	}
 	switch {
-	case why != "" && !service.Deleting:
+	case service.Deleting:
+	case why != "" && s.rolling && s.goesBack():
+		// The leader is about to, and what comes of that is yet to be seen.
+		status.Message = why
+	case why != "":
 		status.State, status.Message = resources.ServiceFailed, why
-	case (s.complete() || s.resting()) && !service.Deleting:
+	case s.complete() || s.resting():
 		status.State = resources.ServiceRunning
 	}
-	if gone := service.Rollout.RolledBack; gone > 0 && why == "" {
-		status.Message = fmt.Sprintf("revision %d was rolled back: %s", gone, service.Rollout.Reason)
+	if gone := service.Rollout.RolledBack; gone > 0 {
+		status.Message = strings.TrimPrefix(fmt.Sprintf("%s\nrevision %d was rolled back: %s", status.Message, gone, service.Rollout.Reason), "\n")
 	}
 	return status
 }
