@@ -17,6 +17,8 @@ func Status(service resources.ServiceRecord, replicas []resources.Replica, v Vie
 		Service: service.Service, Revision: service.Revision, ImageDigest: service.ImageDigest,
 		State: resources.ServiceRolling, RolledBack: service.Rollout.RolledBack, Replicas: []resources.ReplicaSummary{},
 	}
+	// Of a record of an earlier version, the settings are what holds for it now.
+	status.Service.Update = s.update
 	if service.Stable != nil {
 		status.Stable = service.Stable.Number
 	}
