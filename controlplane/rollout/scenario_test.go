@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write the scenarios anew")
 
 // The files in testdata are the specification, comments included. A line that
 // is not indented is an event, and the indented lines below it are what the
-// planner does about it. README.txt there says which events there are.
+// planner does about it. README.md there says which events there are.
 func TestScenarios(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {

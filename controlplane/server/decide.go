@@ -84,20 +84,25 @@ func carryOut(state *store.State, service resources.ServiceRecord, action rollou
 // reasons name what people hear of.
 var reasons = map[rollout.Verb]string{rollout.Pause: "RolloutPaused", rollout.RollBack: "RolledBack", rollout.Complete: "RolledOut"}
 
-// tell says what a person hears of an action: how a rollout ended, or what
-// keeps it from going on.
+// tell says in a line what a person hears of an action: how a rollout ended, or
+// what keeps it from going on.
 func tell(service resources.ServiceRecord, action rollout.Action) string {
 	next := action.Record
 	switch action.Do {
 	case rollout.Pause:
-		return fmt.Sprintf("the rollout of revision %d does not go on: %s", next.Revision, next.Rollout.Paused)
+		return fmt.Sprintf("the rollout of revision %d does not go on: %s", next.Revision, firstLine(next.Rollout.Paused))
 	case rollout.RollBack:
-		return fmt.Sprintf("revision %d goes back to what ran as revision %d: %s", next.Revision, service.Stable.Number, next.Rollout.Reason)
+		return fmt.Sprintf("revision %d goes back to what ran as revision %d: %s", next.Revision, service.Stable.Number, firstLine(next.Rollout.Reason))
 	case rollout.Complete:
 		return fmt.Sprintf("revision %d runs", next.Revision)
 	default:
 		return ""
 	}
+}
+
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	return line
 }
 
 func place(v *view, state *store.State, r resources.Replica) resources.Replica {

@@ -134,7 +134,7 @@ func TestRollBack(t *testing.T) {
 		if kept != 1 {
 			t.Errorf("%d of the replicas that ran are left, want the one that did not have to go", kept)
 		}
-		if got := a.told(t, "RolledBack"); len(got) != 1 || !strings.HasPrefix(got[0], "revision 3 goes back to what ran as revision 1: replica web-0-") {
+		if got := a.told(t, "RolledBack"); len(got) != 1 || !strings.HasPrefix(got[0], "revision 3 goes back to what ran as revision 1: replica web-0-") || strings.Contains(got[0], "\n") {
 			t.Errorf("events: %q", got)
 		}
 		if got := a.told(t, "RolledOut"); !slices.Equal(got, []string{"revision 1 runs", "revision 3 runs"}) {
