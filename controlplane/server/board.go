@@ -24,13 +24,33 @@ func (v *view) status(service resources.ServiceRecord) resources.ServiceStatus {
 	return rollout.Status(service, v.state.ReplicasOf(service.Service.Name), v.seen, v.state.Nodes)
 }
 
-// nodes gives the scheduler its nodes, with the replicas of the state.
-func (v *view) nodes(state *store.State) []schedule.Node {
-	var all []schedule.Node
-	for _, id := range slices.Sorted(maps.Keys(state.Nodes)) {
-		all = append(all, schedule.Node{NodeInfo: state.Nodes[id], Ready: v.ready[id], Replicas: state.ReplicasOn(id)})
+// cluster gives the scheduler the nodes, with the replicas of the state that
+// are placed, and those that wait for a place.
+func (v *view) cluster(state *store.State) (cluster *schedule.Cluster, pending []schedule.Replica) {
+	var nodes []schedule.Node
+	for id, info := range state.Nodes {
+		nodes = append(nodes, schedule.Node{NodeInfo: info, Ready: v.ready[id]})
 	}
-	return all
+	type revision struct {
+		service string
+		number  int
+	}
+	demands := map[revision]*schedule.Demand{}
+	var placed []schedule.Replica
+	for _, r := range sortedReplicas(state) {
+		key := revision{r.Service, r.Revision}
+		if demands[key] == nil {
+			demands[key] = schedule.DemandOf(r, state.Services[r.Service].Service.Placement)
+		}
+		one := schedule.Replica{ID: r.ID, Demand: demands[key], Node: r.Node, Stopping: !r.Wanted}
+		switch {
+		case r.Node != "":
+			placed = append(placed, one)
+		case r.Wanted:
+			pending = append(pending, one)
+		}
+	}
+	return schedule.New(nodes, placed), pending
 }
 
 // board shows the latest view to every reader.

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/skerry-io/skerry/controlplane/rollout"
-	"github.com/skerry-io/skerry/controlplane/schedule"
 	"github.com/skerry-io/skerry/controlplane/store"
 	"github.com/skerry-io/skerry/resources"
 )
@@ -18,16 +17,14 @@ import (
 func decide(v *view, now time.Time) []store.Change {
 	var changes []store.Change
 	state := v.state
-	change := func(c ...store.Change) {
-		changes = append(changes, c...)
-		state = state.With(c...)
-	}
+	change := func(c ...store.Change) { changes = append(changes, c...) }
 	// Nothing is left of a replica whose node was removed.
 	for _, r := range sortedReplicas(state) {
 		if _, found := state.Nodes[r.Node]; r.Node != "" && !found {
 			change(store.DeleteReplica(r.ID))
 		}
 	}
+	state = state.With(changes...)
 	for _, name := range slices.Sorted(maps.Keys(state.Services)) {
 		service := state.Services[name]
 		for _, action := range rollout.Plan(service, state.ReplicasOf(name), v.seen) {
@@ -45,25 +42,31 @@ func decide(v *view, now time.Time) []store.Change {
 			}
 		}
 	}
-	for _, r := range sortedReplicas(state) {
-		if r.Node != "" || !r.Wanted {
-			continue
-		}
-		placed := place(v, state, r)
-		if placed.Node != r.Node || placed.Waiting != r.Waiting || placed.MayWait != r.MayWait {
-			change(store.PutReplica(placed))
-		}
-	}
+	change(place(v, state.With(changes...))...)
 	return lastOfEachKey(changes)
 }
 
-func place(v *view, state *store.State, r resources.Replica) resources.Replica {
-	node, refusal := schedule.Place(v.nodes(state), r.Template)
-	r.Node, r.Waiting, r.MayWait = node, "", false
-	if refusal != nil {
-		r.Waiting, r.MayWait = refusal.String(), refusal.Temporary()
+// place finds nodes for all replicas that wait for one.
+func place(v *view, state *store.State) []store.Change {
+	var changes []store.Change
+	cluster, pending := v.cluster(state)
+	for _, decision := range cluster.Place(pending) {
+		old := state.Replicas[decision.Replica]
+		r := old
+		r.Node, r.Waiting, r.MayWait = decision.Node, "", false
+		if decision.Refusal != nil {
+			r.Waiting, r.MayWait = decision.Refusal.String(), decision.Refusal.Temporary()
+		}
+		if r.Node != old.Node || r.Waiting != old.Waiting || r.MayWait != old.MayWait {
+			changes = append(changes, store.PutReplica(r))
+		}
+		for _, id := range decision.Preempt {
+			victim := state.Replicas[id]
+			victim.Wanted = false
+			changes = append(changes, store.PutReplica(victim))
+		}
 	}
-	return r
+	return changes
 }
 
 func newReplica(service resources.ServiceRecord, slot int, now time.Time) resources.Replica {

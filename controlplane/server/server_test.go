@@ -368,7 +368,7 @@ func TestWaitingForANode(t *testing.T) {
 	big.Name, big.Resources.Memory = "big", 64*resources.GiB
 	c.put(t, big)
 	status := c.until(t, "big", func(s resources.ServiceStatus) bool { return s.State == resources.ServiceFailed })
-	if !strings.Contains(status.Message, "short of memory") {
+	if !strings.Contains(status.Message, "too small in memory") {
 		t.Errorf("the message is %q", status.Message)
 	}
 }
