@@ -16,6 +16,8 @@ type Cluster struct {
 	byImage   map[string]map[*tally]struct{}
 	// priorities counts the replicas that could be preempted, by priority.
 	priorities map[int]int
+	// stopping counts the replicas that stop.
+	stopping int
 
 	// The rest follows from the nodes, and is made by order.
 	nodes      []*node // by name
@@ -34,9 +36,12 @@ type node struct {
 	all       amount // allocatable
 	used      amount // by residents
 	stopping  amount // by those of them that stop
-	claimed   amount // for replicas that wait until others have stopped
 	residents []resident
 	ports     []portUse
+
+	// For replicas that wait until others have stopped, during one batch.
+	claimed      amount
+	claimedPorts []portUse
 }
 
 // amount is of what a node has: millicores and bytes.
@@ -61,9 +66,8 @@ type resident struct {
 
 // portUse is a port of a node that a resident publishes.
 type portUse struct {
-	port     port
-	demand   *Demand
-	stopping bool
+	port   port
+	demand *Demand
 }
 
 // port is a published port and its protocol.
@@ -173,7 +177,7 @@ func (c *Cluster) Remove(node resources.NodeID, id resources.ReplicaID) {
 		n.stopping.sub(r.demand.need())
 	}
 	for _, p := range portsOf(r.demand) {
-		j := slices.Index(n.ports, portUse{p, r.demand, r.stopping})
+		j := slices.Index(n.ports, portUse{p, r.demand})
 		n.ports = slices.Delete(n.ports, j, j+1)
 	}
 	c.count(n, r, -1)
@@ -187,7 +191,7 @@ func (c *Cluster) settle(n *node, t *tally, r resident) {
 		n.stopping.add(r.demand.need())
 	}
 	for _, p := range r.demand.Ports {
-		n.ports = append(n.ports, portUse{port{p.Node(), p.Protocol}, r.demand, r.stopping})
+		n.ports = append(n.ports, portUse{port{p.Node(), p.Protocol}, r.demand})
 	}
 	c.countIn(t, n, r, 1)
 }
@@ -219,6 +223,7 @@ func (c *Cluster) countIn(t *tally, n *node, r resident, by int32) {
 	on := t.on[n]
 	if r.stopping {
 		on.stopping += by
+		c.stopping += int(by)
 	} else {
 		on.wanted += by
 		c.priorities[r.demand.Placement.Priority] += int(by)

@@ -29,6 +29,7 @@ const (
 	LacksCPU         // processor time is promised to others
 	LacksMemory      // memory is promised to others
 	Silent           // the node's agent is not heard
+	Gone             // the only node that the replica may be on is not in the cluster
 )
 
 // obstacle is what keeps a replica from one node; of the kind none where
@@ -57,8 +58,10 @@ type group struct {
 	tolerations []resources.Toleration
 	levels      []*labelling
 	bound       map[resources.NodeID]bool
-	wanted, all []int32 // replicas of the revision, by rank
-	score       scoring
+	// By rank: the wanted replicas of the revision; all that count for the most
+	// per node; and those that wait for the node.
+	wanted, all, waiting []int32
+	score                scoring
 }
 
 // group makes a demand ready. It holds until the nodes change, and while no
@@ -67,7 +70,7 @@ func (c *Cluster) group(d *Demand) *group {
 	c.order()
 	g := &group{
 		c: c, demand: d, tally: c.tally(d), need: d.need(), ports: portsOf(d), max: int32(d.Placement.MaxReplicasPerNode),
-		wanted: make([]int32, len(c.nodes)), all: make([]int32, len(c.nodes)),
+		wanted: make([]int32, len(c.nodes)), all: make([]int32, len(c.nodes)), waiting: make([]int32, len(c.nodes)),
 	}
 	for n, on := range g.tally.on {
 		g.wanted[n.rank], g.all[n.rank] = on.wanted, on.wanted+on.stopping
@@ -178,7 +181,7 @@ func (g *group) passing(n *node) obstacle {
 		return obstacle{kind: Crowded}
 	}
 	for i, p := range g.ports {
-		if slices.ContainsFunc(n.ports, func(u portUse) bool { return u.port == p }) {
+		if portTaken(n.ports, p) >= 0 || portTaken(n.claimedPorts, p) >= 0 {
 			return obstacle{kind: PortTaken, index: i}
 		}
 	}
@@ -189,6 +192,11 @@ func (g *group) passing(n *node) obstacle {
 		return obstacle{kind: LacksMemory, missing: missing}
 	}
 	return obstacle{}
+}
+
+// portTaken gives the index of what takes the port, or -1.
+func portTaken(uses []portUse, p port) int {
+	return slices.IndexFunc(uses, func(u portUse) bool { return u.port == p })
 }
 
 // detail names what an obstacle is about.
@@ -208,9 +216,12 @@ func (g *group) detail(n *node, o obstacle) string {
 		return fmt.Sprint(g.max)
 	case PortTaken:
 		p := g.ports[o.index]
-		by := slices.IndexFunc(n.ports, func(u portUse) bool { return u.port == p })
-		return fmt.Sprintf("%d/%s taken by %s", p.number, p.protocol, n.ports[by].demand.Service)
-	case none, TooFewCPUs, TooSmall, Cordoned, DiskFull, LacksCPU, LacksMemory, Silent:
+		taken := n.ports
+		if portTaken(taken, p) < 0 {
+			taken = n.claimedPorts
+		}
+		return fmt.Sprintf("%d/%s taken by %s", p.number, p.protocol, taken[portTaken(taken, p)].demand.Service)
+	case none, TooFewCPUs, TooSmall, Cordoned, DiskFull, LacksCPU, LacksMemory, Silent, Gone:
 	}
 	return ""
 }

@@ -20,7 +20,7 @@ func (c *Cluster) Place(pending []Replica) []Decision {
 		b.place(share)
 	}
 	for _, n := range b.claimed {
-		n.claimed = amount{}
+		n.claimed, n.claimedPorts = amount{}, nil
 	}
 	return b.decisions
 }
@@ -123,11 +123,12 @@ func (b *batch) placeOnly(g *group, i int32) {
 	n := b.c.byID[b.pending[i].Only]
 	switch {
 	case n == nil:
-		b.decisions[i].Refusal = &Refusal{}
+		gone := Reason{Kind: Gone, Count: 1, Detail: string(b.pending[i].Only)}
+		b.decisions[i].Refusal = &Refusal{Nodes: 1, Reasons: []Reason{gone}}
 	case g.obstacle(n).kind == none:
 		b.take(g, i, n)
 	default:
-		b.decisions[i].Refusal = g.refusal([]*node{n})
+		b.refuseOnly(g, i, n)
 	}
 }
 
@@ -144,13 +145,5 @@ func (b *batch) take(g *group, i int32, n *node) {
 		if near := &g.score.near[j]; near.own {
 			near.met[n.rank] = true
 		}
-	}
-}
-
-// refuse says of replicas that no node takes why that is.
-func (b *batch) refuse(g *group, members []int32) {
-	r := g.refusal(b.c.nodes)
-	for _, i := range members {
-		b.decisions[i].Refusal = r
 	}
 }

@@ -129,6 +129,8 @@ func (k Kind) format() string {
 		return "lack memory%s"
 	case Silent:
 		return "not ready%s"
+	case Gone:
+		return "not in the cluster, %s"
 	case none:
 	}
 	return "fit%s"

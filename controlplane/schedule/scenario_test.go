@@ -29,7 +29,11 @@ var update = flag.Bool("update", false, "write the outcomes of the scenarios ane
 //	run SERVICE NODE [COUNT]       replicas that are placed there already
 //	stop SERVICE NODE [COUNT]      those that stop
 //	place SERVICE=COUNT...         in one batch
-//	misplaced, rebalance, global SERVICE
+//	only SERVICE NODE              places one on this node only
+//	gone                           those that stop are gone
+//	misplaced                      who has to leave
+//	global SERVICE                 which nodes run it
+//	rebalance LIMIT                who would be better elsewhere
 //
 // A node has 4 cores and 4GiB unless it says otherwise, and a service asks for
 // 100m and 128MiB. What is not given twice has its last value; lists grow.
@@ -146,6 +150,22 @@ func (s *scene) do(t *testing.T, words []string, out *strings.Builder) {
 			pending = append(pending, s.make(name, n)...)
 		}
 		s.show(out, pending, s.cluster.Place(pending))
+	case "misplaced":
+		for _, m := range s.cluster.Misplaced() {
+			fmt.Fprintf(out, "%s leaves %s: %s\n", m.Replica, m.Node, m.Reason)
+		}
+	case "rebalance":
+		for _, m := range s.cluster.Rebalance(number(t, args, 0)) {
+			fmt.Fprintf(out, "%s from %s to %s: %s\n", m.Replica, m.From, m.To, m.Reason)
+		}
+	case "global":
+		fmt.Fprintf(out, "%s runs on %v\n", args[0], s.cluster.GlobalNodes(s.services[args[0]]))
+	case "only":
+		pending := s.make(args[0], 1)
+		pending[0].Only = resources.NodeID(args[1])
+		s.show(out, pending, s.cluster.Place(pending))
+	case "gone":
+		s.gone()
 	default:
 		t.Fatalf("there is no command %q", words[0])
 	}
@@ -194,6 +214,16 @@ func (s *scene) stop(t *testing.T, service string, node resources.NodeID, count 
 	}
 }
 
+// gone removes the replicas that stop.
+func (s *scene) gone() {
+	s.placed = slices.DeleteFunc(s.placed, func(r schedule.Replica) bool {
+		if r.Stopping {
+			s.cluster.Remove(r.Node, r.ID)
+		}
+		return r.Stopping
+	})
+}
+
 // show tells what became of the replicas, by node and by refusal.
 func (s *scene) show(out *strings.Builder, pending []schedule.Replica, decisions []schedule.Decision) {
 	byPlace := map[string][]string{}
@@ -210,6 +240,9 @@ func (s *scene) show(out *strings.Builder, pending []schedule.Replica, decisions
 		}
 		if d.Preempt != nil {
 			place += fmt.Sprintf("; stop %v", d.Preempt)
+		}
+		for i := range s.placed {
+			s.placed[i].Stopping = s.placed[i].Stopping || slices.Contains(d.Preempt, s.placed[i].ID)
 		}
 		byPlace[place] = append(byPlace[place], string(d.Replica))
 	}
