@@ -121,7 +121,7 @@ func (c *Cluster) try(d *Demand, id resources.ReplicaID, from *node) (Move, bool
 	c.Remove(from.ID, id)
 	g := c.group(d)
 	to := g.domains().next()
-	if to == nil || to == from {
+	if to == nil {
 		c.settle(from, c.tally(d), resident{id: id, demand: d})
 		return Move{}, false
 	}
