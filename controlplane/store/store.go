@@ -9,6 +9,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/skerry-io/skerry/resources"
 )
@@ -50,6 +52,17 @@ type State struct {
 	Replicas map[resources.ReplicaID]resources.Replica
 	// versions holds the version of every key, for Commit to compare.
 	versions map[string]int64
+
+	// found is what ReplicasOf and ReplicasOn look into, made when the first
+	// of them is called.
+	find  sync.Once
+	found found
+}
+
+// found is the replicas by service and by node, each sorted.
+type found struct {
+	byService map[string][]resources.ReplicaID
+	byNode    map[resources.NodeID][]resources.ReplicaID
 }
 
 // Change sets a key to a value, or removes it where the value is nil.
@@ -96,13 +109,25 @@ func newState() *State {
 
 // With returns the state as it is after the changes; s stays as it was.
 func (s *State) With(changes ...Change) *State {
-	next := newState()
-	next.Revision, next.versions = s.Revision, s.versions
-	maps.Copy(next.Nodes, s.Nodes)
-	maps.Copy(next.Services, s.Services)
-	maps.Copy(next.Replicas, s.Replicas)
+	next := s.clone()
 	for _, c := range changes {
 		next.apply(c)
+	}
+	return next
+}
+
+// clone copies the state, but for its versions.
+func (s *State) clone() *State {
+	next := &State{Revision: s.Revision, versions: s.versions, Nodes: maps.Clone(s.Nodes), Services: maps.Clone(s.Services), Replicas: maps.Clone(s.Replicas)}
+	// The zero State has no maps.
+	if next.Nodes == nil {
+		next.Nodes = map[resources.NodeID]resources.NodeInfo{}
+	}
+	if next.Services == nil {
+		next.Services = map[string]resources.ServiceRecord{}
+	}
+	if next.Replicas == nil {
+		next.Replicas = map[resources.ReplicaID]resources.Replica{}
 	}
 	return next
 }
@@ -130,28 +155,41 @@ func (s *State) apply(c Change) {
 
 // ReplicasOf returns the replicas of a service, sorted by slot and ID.
 func (s *State) ReplicasOf(service string) []resources.Replica {
-	return s.sorted(func(r resources.Replica) bool { return r.Service == service })
+	return s.pick(s.index().byService[service])
 }
 
 // ReplicasOn returns the replicas that are placed on a node, sorted by ID.
 func (s *State) ReplicasOn(node resources.NodeID) []resources.Replica {
-	return s.sorted(func(r resources.Replica) bool { return r.Node == node })
+	return s.pick(s.index().byNode[node])
 }
 
-func (s *State) sorted(keep func(resources.Replica) bool) []resources.Replica {
+func (s *State) pick(ids []resources.ReplicaID) []resources.Replica {
 	var some []resources.Replica
-	for _, r := range s.Replicas {
-		if keep(r) {
-			some = append(some, r)
-		}
+	for _, id := range ids {
+		some = append(some, s.Replicas[id])
 	}
-	slices.SortFunc(some, func(a, b resources.Replica) int {
-		if a.Service == b.Service && a.Slot != b.Slot {
-			return a.Slot - b.Slot
-		}
-		return strings.Compare(string(a.ID), string(b.ID))
-	})
 	return some
+}
+
+// index finds the replicas of each service and node.
+func (s *State) index() *found {
+	s.find.Do(func() {
+		f := found{map[string][]resources.ReplicaID{}, map[resources.NodeID][]resources.ReplicaID{}}
+		for id, r := range s.Replicas {
+			f.byService[r.Service] = append(f.byService[r.Service], id)
+			f.byNode[r.Node] = append(f.byNode[r.Node], id)
+		}
+		for _, ids := range f.byService {
+			slices.SortFunc(ids, func(a, b resources.ReplicaID) int {
+				return cmp.Or(s.Replicas[a].Slot-s.Replicas[b].Slot, strings.Compare(string(a), string(b)))
+			})
+		}
+		for _, ids := range f.byNode {
+			slices.Sort(ids)
+		}
+		s.found = f
+	})
+	return &s.found
 }
 
 // add puts what the store holds under a key into the state. Keys of later
