@@ -169,7 +169,7 @@ func (r *reports) view(state *store.State, now time.Time) *view {
 		v.ready[node] = now.Sub(r.heard[node]) < NodeTimeout
 		for _, s := range statuses {
 			// A replica is reported by the node that it is placed on.
-			if state.Replicas[s.ID].Node == node {
+			if state.Replicas.Get(s.ID).Node == node {
 				v.seen[s.ID] = s
 			}
 		}

@@ -32,7 +32,7 @@ func decide(v *view, now time.Time) []store.Change {
 			case rollout.Create:
 				change(store.PutReplica(newReplica(service, action.Slot, now)))
 			case rollout.Stop:
-				r := state.Replicas[action.Replica]
+				r := state.Replicas.Get(action.Replica)
 				r.Wanted = false
 				change(store.PutReplica(r))
 			case rollout.Forget:
@@ -51,7 +51,7 @@ func place(v *view, state *store.State) []store.Change {
 	var changes []store.Change
 	cluster, pending := v.cluster(state)
 	for _, decision := range cluster.Place(pending) {
-		old := state.Replicas[decision.Replica]
+		old := state.Replicas.Get(decision.Replica)
 		r := old
 		r.Node, r.Waiting, r.MayWait = decision.Node, "", false
 		if decision.Refusal != nil {
@@ -61,7 +61,7 @@ func place(v *view, state *store.State) []store.Change {
 			changes = append(changes, store.PutReplica(r))
 		}
 		for _, id := range decision.Preempt {
-			victim := state.Replicas[id]
+			victim := state.Replicas.Get(id)
 			victim.Wanted = false
 			changes = append(changes, store.PutReplica(victim))
 		}
@@ -96,10 +96,10 @@ func lastOfEachKey(changes []store.Change) []store.Change {
 }
 
 func sortedReplicas(state *store.State) []resources.Replica {
-	ids := slices.Sorted(maps.Keys(state.Replicas))
-	all := make([]resources.Replica, len(ids))
-	for i, id := range ids {
-		all[i] = state.Replicas[id]
+	all := make([]resources.Replica, 0, state.Replicas.Len())
+	for _, r := range state.Replicas.All() {
+		all = append(all, *r)
 	}
+	slices.SortFunc(all, func(a, b resources.Replica) int { return strings.Compare(string(a.ID), string(b.ID)) })
 	return all
 }

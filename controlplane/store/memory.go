@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"maps"
 	"sync"
 )
 
@@ -37,8 +36,7 @@ func (m *Memory) present() *State {
 // next returns what the store holds, to be changed.
 func (m *Memory) next() *State {
 	if m.given {
-		m.state, m.given = m.state.clone(), false
-		m.state.versions = maps.Clone(m.state.versions)
+		m.state, m.given = m.state.share(), false
 	}
 	return m.present()
 }
@@ -49,7 +47,7 @@ func (m *Memory) Commit(_ context.Context, from *State, changes []Change) error 
 	defer m.mu.Unlock()
 	for i, batch := range batches(changes) {
 		for _, c := range batch {
-			if m.present().versions[c.key] != from.versions[c.key] {
+			if m.present().version(c.key) != from.version(c.key) {
 				return ErrStale
 			}
 		}
@@ -65,12 +63,7 @@ func (m *Memory) write(batch []Change) {
 	state := m.next()
 	state.Revision++
 	for _, c := range batch {
-		state.apply(c)
-		if c.value == nil {
-			delete(state.versions, c.key)
-		} else {
-			state.versions[c.key] = state.Revision
-		}
+		state.apply(c, state.Revision)
 	}
 }
 
