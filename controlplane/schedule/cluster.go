@@ -27,21 +27,24 @@ type Cluster struct {
 
 // node is a node with what is placed on it.
 type node struct {
-	Node
+	// What is looked at for each demand stands together: it decides how fast
+	// many nodes are gone through.
+	all     amount // allocatable
+	used    amount // by residents
+	claimed amount // for replicas that wait until others have stopped, during one batch
+	taints  []resources.Taint
 	// rank is the node's index in Cluster.nodes.
-	rank   int32
-	taints []resources.Taint
-	images map[string]bool
+	rank int32
+	// closed is why the node takes no new replicas, or none.
+	closed Kind
+	silent bool
 
-	all       amount // allocatable
-	used      amount // by residents
-	stopping  amount // by those of them that stop
-	residents []resident
-	ports     []portUse
-
-	// For replicas that wait until others have stopped, during one batch.
-	claimed      amount
+	stopping     amount // by residents that stop
+	residents    []resident
+	ports        []portUse
 	claimedPorts []portUse
+	images       map[string]bool
+	Node
 }
 
 // amount is of what a node has: millicores and bytes.
@@ -125,7 +128,13 @@ func (c *Cluster) PutNode(info Node) {
 		c.byID[info.ID] = n
 	}
 	n.Node, n.all = info, amount{int64(info.Allocatable.CPU), int64(info.Allocatable.Memory)}
-	n.taints = nil
+	n.silent, n.closed, n.taints = !info.Ready, none, nil
+	switch {
+	case info.Cordoned || info.Draining:
+		n.closed = Cordoned
+	case info.DiskPressure:
+		n.closed = DiskFull
+	}
 	for _, text := range info.Taints {
 		// The agent has checked them; one that can't be read taints nothing.
 		if t, err := resources.ParseTaint(text); err == nil {
@@ -185,6 +194,9 @@ func (c *Cluster) Remove(node resources.NodeID, id resources.ReplicaID) {
 
 // settle makes a replica a resident of the node. t is its tally.
 func (c *Cluster) settle(n *node, t *tally, r resident) {
+	if n.residents == nil {
+		n.residents = make([]resident, 0, 16)
+	}
 	n.residents = append(n.residents, r)
 	n.used.add(r.demand.need())
 	if r.stopping {

@@ -24,7 +24,7 @@ type domain struct {
 
 // domains makes the tree of the nodes that fit the group.
 func (g *group) domains() *domain {
-	fit := make([]candidate, len(g.c.nodes))
+	fit := zeroed(&g.buffers.candidates, len(g.c.nodes))
 	for i, n := range g.c.nodes {
 		fit[i].node = n
 		if g.obstacle(n).kind == none {
@@ -61,19 +61,7 @@ func (g *group) divide(d *domain, nodes []candidate, labels []*labelling) {
 		return
 	}
 	label := labels[0]
-	sizes := make([]int, label.values+1)
-	for _, n := range nodes {
-		sizes[label.of[n.node.rank]]++
-	}
-	buckets := make([][]candidate, len(sizes))
-	for i, size := range sizes {
-		buckets[i] = make([]candidate, 0, size)
-	}
-	for _, n := range nodes {
-		b := &buckets[label.of[n.node.rank]]
-		*b = append(*b, n)
-	}
-	for i, bucket := range buckets {
+	for i, bucket := range label.sort(nodes) {
 		part := &domain{unlabelled: i == label.values}
 		g.divide(part, bucket, labels[1:])
 		if !part.empty() {
@@ -84,6 +72,24 @@ func (g *group) divide(d *domain, nodes []candidate, labels []*labelling) {
 		siftDomain(d.parts, i)
 	}
 	d.refresh()
+}
+
+// sort puts nodes with the same value together, in the order of its number.
+func (l *labelling) sort(nodes []candidate) [][]candidate {
+	sizes := make([]int, l.values+1)
+	for _, n := range nodes {
+		sizes[l.of[n.node.rank]]++
+	}
+	buckets := make([][]candidate, len(sizes))
+	rest := make([]candidate, len(nodes))
+	for i, size := range sizes {
+		buckets[i], rest = rest[:0:size], rest[size:]
+	}
+	for _, n := range nodes {
+		b := &buckets[l.of[n.node.rank]]
+		*b = append(*b, n)
+	}
+	return buckets
 }
 
 func (d *domain) empty() bool { return len(d.parts) == 0 && len(d.nodes) == 0 }

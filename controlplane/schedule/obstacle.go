@@ -8,7 +8,7 @@ import (
 )
 
 // Kind is what keeps a replica from a node.
-type Kind int
+type Kind uint8
 
 // The kinds, the hardest to change first: a node counts under the first that
 // holds. A silent node comes last, so that it counts as silent only where it
@@ -44,12 +44,13 @@ type obstacle struct {
 
 // group is a demand, made ready for comparing all nodes with it.
 type group struct {
-	c      *Cluster
-	demand *Demand
-	tally  *tally
-	need   amount
-	ports  []port
-	max    int32
+	c       *Cluster
+	buffers *buffers
+	demand  *Demand
+	tally   *tally
+	need    amount
+	ports   []port
+	max     int32
 	// problem is why the placement can't be read, or empty.
 	problem string
 	// unknown is a label of placement.spread that no node has, or empty.
@@ -58,25 +59,44 @@ type group struct {
 	tolerations []resources.Toleration
 	levels      []*labelling
 	bound       map[resources.NodeID]bool
-	// By rank: the wanted replicas of the revision; all that count for the most
-	// per node; and those that wait for the node.
+	// By rank: the wanted replicas of the revision; where there is a most per
+	// node, all that count for it; and, once any do, those that wait for the node.
 	wanted, all, waiting []int32
 	score                scoring
 }
 
 // group makes a demand ready. It holds until the nodes change, and while no
 // other replicas come or go.
-func (c *Cluster) group(d *Demand) *group {
+func (c *Cluster) group(d *Demand) *group { return c.groupIn(d, &buffers{}) }
+
+// buffers are used again by each group of a batch, after the one before.
+type buffers struct {
+	wanted     []int32
+	image      []bool
+	candidates []candidate
+}
+
+// zeroed returns n zero values, in the buffer where they fit.
+func zeroed[T any](buffer *[]T, n int) []T {
+	if cap(*buffer) < n {
+		*buffer = make([]T, n)
+	}
+	*buffer = (*buffer)[:n]
+	clear(*buffer)
+	return *buffer
+}
+
+func (c *Cluster) groupIn(d *Demand, b *buffers) *group {
 	c.order()
 	g := &group{
-		c: c, demand: d, tally: c.tally(d), need: d.need(), ports: portsOf(d), max: int32(d.Placement.MaxReplicasPerNode),
-		wanted: make([]int32, len(c.nodes)), all: make([]int32, len(c.nodes)), waiting: make([]int32, len(c.nodes)),
+		c: c, buffers: b, demand: d, tally: c.tally(d), need: d.need(), ports: portsOf(d), max: int32(d.Placement.MaxReplicasPerNode),
+		wanted: zeroed(&b.wanted, len(c.nodes)),
 	}
 	for n, on := range g.tally.on {
-		g.wanted[n.rank], g.all[n.rank] = on.wanted, on.wanted+on.stopping
+		g.wanted[n.rank] = on.wanted
 	}
 	if g.max > 0 {
-		g.countOlder()
+		g.all = g.countService()
 	}
 	for _, text := range d.Placement.Constraints {
 		condition, err := resources.ParseCondition(text)
@@ -111,17 +131,16 @@ func (c *Cluster) group(d *Demand) *group {
 	return g
 }
 
-// countOlder counts the replicas of the service's other revisions too: the most
-// per node is of the service.
-func (g *group) countOlder() {
+// countService counts the replicas of the service, of whatever revision, by
+// node: the most per node is of all.
+func (g *group) countService() []int32 {
+	all := make([]int32, len(g.c.nodes))
 	for t := range g.c.byService[g.demand.Service] {
-		if t == g.tally {
-			continue
-		}
 		for n, on := range t.on {
-			g.all[n.rank] += on.wanted + on.stopping
+			all[n.rank] += on.wanted + on.stopping
 		}
 	}
+	return all
 }
 
 // obstacle says what keeps a replica of the group from the node now.
@@ -132,7 +151,7 @@ func (g *group) obstacle(n *node) obstacle {
 	if o := g.passing(n); o.kind != none {
 		return o
 	}
-	if !n.Ready {
+	if n.silent {
 		return obstacle{kind: Silent}
 	}
 	return obstacle{}
@@ -163,12 +182,8 @@ func (g *group) lasting(n *node) obstacle {
 		return obstacle{kind: TooFewCPUs, missing: g.need.cpu - n.all.cpu}
 	case g.need.memory > n.all.memory:
 		return obstacle{kind: TooSmall, missing: g.need.memory - n.all.memory}
-	case n.Cordoned || n.Draining:
-		return obstacle{kind: Cordoned}
-	case n.DiskPressure:
-		return obstacle{kind: DiskFull}
 	}
-	return obstacle{}
+	return obstacle{kind: n.closed}
 }
 
 func (g *group) tolerates(taint resources.Taint) bool {

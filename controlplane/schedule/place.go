@@ -30,6 +30,7 @@ type batch struct {
 	c         *Cluster
 	pending   []Replica
 	decisions []Decision
+	buffers   buffers
 	// claimed are nodes where room is kept for replicas that wait.
 	claimed []*node
 }
@@ -85,7 +86,7 @@ func (b *batch) compare(x, y *sharing) int {
 
 // place decides for the replicas of one demand.
 func (b *batch) place(s *sharing) {
-	g := b.c.group(s.demand)
+	g := b.c.groupIn(s.demand, &b.buffers)
 	defer b.c.tidy(g.tally)
 	var free []int32
 	for _, i := range s.members {
@@ -137,7 +138,9 @@ func (b *batch) take(g *group, i int32, n *node) {
 	b.decisions[i].Node = n.ID
 	b.c.settle(n, g.tally, resident{id: b.pending[i].ID, demand: g.demand})
 	g.wanted[n.rank]++
-	g.all[n.rank]++
+	if g.max > 0 {
+		g.all[n.rank]++
+	}
 	if g.score.image != nil {
 		g.score.image[n.rank] = true
 	}

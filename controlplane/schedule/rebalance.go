@@ -17,10 +17,10 @@ type Move struct {
 	Reason string
 }
 
-// minGain is by how many sixteenths the new node has to be emptier (fuller,
+// minGain is by how many parts of 1/32 the new node has to be emptier (fuller,
 // with binpack), where that is all that is better about it: a replica that
 // moves for less costs more than it gains.
-const minGain = 2
+const minGain = 4
 
 // Rebalance proposes moves, at most as many as limit, after which replicas are
 // where they would be placed today, as far as that is clearly better. The
@@ -170,7 +170,7 @@ func (g *group) standing(n *node) standing {
 // wish is the part of the score above how full the node is.
 func (s standing) wish() uint64 { return s.score.high >> countShift }
 
-// level is how full it is, in sixteenths; how empty with binpack.
+// level is how full it is, in parts of 1/32; how empty with binpack.
 func (s standing) level() uint64 { return s.score.high >> levelShift & 0xff }
 
 func (s standing) compare(other standing) int {

@@ -160,7 +160,7 @@ func (r *reference) rank(n *schedule.Node, d *schedule.Demand) []string {
 	} else {
 		add(int64(r.on(n, same)))
 	}
-	add(full * 16 >> 20)
+	add(full * 32 >> 20)
 	pull := int64(1)
 	if slices.Contains(n.Images, d.Image) || r.on(n, func(p schedule.Replica) bool { return p.Demand.Image == d.Image }) > 0 {
 		pull = 0

@@ -57,7 +57,7 @@ func (g *group) refusal(nodes []*node) *Refusal {
 		}
 	}
 	slices.SortFunc(r.Reasons, func(a, b Reason) int {
-		return cmp.Or(b.Count-a.Count, int(a.Kind-b.Kind), strings.Compare(a.Detail, b.Detail))
+		return cmp.Or(b.Count-a.Count, cmp.Compare(a.Kind, b.Kind), strings.Compare(a.Detail, b.Detail))
 	})
 	return r
 }

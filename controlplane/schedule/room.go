@@ -74,8 +74,13 @@ func (b *batch) claim(g *group, d *Decision, n *node, refusal *Refusal) {
 	for _, p := range g.ports {
 		n.claimedPorts = append(n.claimedPorts, portUse{port: p, demand: g.demand})
 	}
-	g.all[n.rank]++
-	g.waiting[n.rank]++
+	if g.max > 0 {
+		g.all[n.rank]++
+		if g.waiting == nil {
+			g.waiting = make([]int32, len(g.c.nodes))
+		}
+		g.waiting[n.rank]++
+	}
 	copied := *refusal
 	copied.Room = n.Name
 	for _, r := range n.residents {
@@ -128,7 +133,7 @@ func (g *group) roomScore(r room) score {
 // room says what has to stop on the node so that it takes a replica: the least
 // important ones, and no more than it needs.
 func (g *group) room(n *node) (room, bool) {
-	if g.lasting(n).kind != none || !n.Ready || g.max > 0 && g.staying(n) >= g.max || g.portClaimed(n) {
+	if g.lasting(n).kind != none || n.silent || g.max > 0 && g.staying(n) >= g.max || g.portClaimed(n) {
 		return room{}, false
 	}
 	// What has to be freed beyond what those who stop leave behind.
@@ -201,7 +206,11 @@ func choose(n *node, from []int, lacking amount) (victims []int, enough bool) {
 // staying counts the replicas of the service on the node that don't stop, and
 // those that wait for it.
 func (g *group) staying(n *node) int32 {
-	return g.waiting[n.rank] + g.serviceOn(n)
+	staying := g.serviceOn(n)
+	if g.waiting != nil {
+		staying += g.waiting[n.rank]
+	}
+	return staying
 }
 
 func (g *group) sharesPort(d *Demand) bool {

@@ -1,6 +1,10 @@
 package schedule
 
-import "github.com/skerry-io/skerry/resources"
+import (
+	"math/bits"
+
+	"github.com/skerry-io/skerry/resources"
+)
 
 // score orders the nodes that fit: the lowest is the best. It holds, from its
 // highest bits to its lowest:
@@ -8,7 +12,7 @@ import "github.com/skerry-io/skerry/resources"
 //	high  16  affinities not met, and anti-affinities met
 //	       8  taints that would rather not have the replica
 //	      24  replicas of the revision on the node (not for binpack)
-//	       5  how full the node would be, in sixteenths
+//	       6  how full the node would be, in parts of 1/32
 //	       1  whether the image has to be pulled
 //	low   32  how full the node would be, exactly
 //	      32  the rank of the node's name
@@ -23,6 +27,7 @@ const (
 	taintShift    = 40
 	countShift    = 16
 	levelShift    = 8
+	levelBits     = 5 // and one more value, for a full node
 
 	maxCount = 1<<24 - 1
 	maxTaint = 1<<8 - 1
@@ -37,18 +42,19 @@ const fullBits = 20
 // would have promised with need more. A replica that asks for nothing finds the
 // emptiest node too.
 func (n *node) full(need amount) uint64 {
-	return max(
-		share(n.used.cpu+n.claimed.cpu+need.cpu, n.all.cpu),
-		// In KiB, so that the share of a petabyte does not overflow.
-		share((n.used.memory+n.claimed.memory+need.memory)>>10, n.all.memory>>10),
-	)
-}
-
-func share(used, all int64) uint64 {
-	if all <= 0 || used >= all {
+	cpu, ofCPU := n.used.cpu+n.claimed.cpu+need.cpu, n.all.cpu
+	// In KiB, so that the share of a petabyte does not overflow.
+	memory, ofMemory := (n.used.memory+n.claimed.memory+need.memory)>>10, n.all.memory>>10
+	if cpu >= ofCPU || memory >= ofMemory {
 		return 1 << fullBits
 	}
-	return uint64(used) << fullBits / uint64(all)
+	// The larger share is found without a division, which is the slowest part.
+	a, b := uint64(cpu), uint64(ofCPU)
+	high, low := bits.Mul64(uint64(memory), b)
+	if h, l := bits.Mul64(a, uint64(ofMemory)); high > h || high == h && low > l {
+		a, b = uint64(memory), uint64(ofMemory)
+	}
+	return a << fullBits / b
 }
 
 // scoring is a group's preferences, made ready.
@@ -77,14 +83,14 @@ func (c *Cluster) scoring(g *group) scoring {
 	g.prefer(&s, g.demand.Placement.Affinity, false)
 	g.prefer(&s, g.demand.Placement.AntiAffinity, true)
 	if image := g.demand.Image; image != "" {
-		s.image = make([]bool, len(c.nodes))
+		s.image = zeroed(&g.buffers.image, len(c.nodes))
 		for t := range c.byImage[image] {
 			for n := range t.on {
 				s.image[n.rank] = true
 			}
 		}
 		for i, n := range c.nodes {
-			s.image[i] = s.image[i] || n.images[image]
+			s.image[i] = s.image[i] || len(n.images) > 0 && n.images[image]
 		}
 	}
 	return s
@@ -165,7 +171,7 @@ func (g *group) rate(n *node) score {
 	if s.binpack {
 		full, same = 1<<fullBits-full, 0
 	}
-	high := distance<<affinityShift | min(unwelcome, maxTaint)<<taintShift | same<<countShift | full>>(fullBits-4)<<levelShift
+	high := distance<<affinityShift | min(unwelcome, maxTaint)<<taintShift | same<<countShift | full>>(fullBits-levelBits)<<levelShift
 	if s.image != nil && !s.image[n.rank] {
 		high |= 1
 	}

@@ -72,7 +72,7 @@ func (w workload) throughStore() (placed, error) {
 	}
 	result := placed{Seconds: time.Since(began).Seconds()}
 	perNode := map[resources.NodeID]int{}
-	for _, r := range last.state.Replicas {
+	for _, r := range last.state.Replicas.All() {
 		if r.Service != fillerName {
 			result.add(perNode, r.Node)
 		}
@@ -130,7 +130,7 @@ func reservation(cpu, memory int64) resources.Reservation {
 }
 
 func (s workService) record() resources.ServiceRecord {
-	service := resources.Service{Name: s.Name, Replicas: s.Replicas, Template: resources.Template{Image: "nginx"}}
+	service := resources.Service{Name: s.Name, Replicas: s.Replicas, Template: resources.Template{Image: "registry.example/" + s.Name}}
 	service.Resources = reservation(s.CPU, s.Memory)
 	service.Placement = &resources.Placement{}
 	if c := s.Constraint; c != nil {
@@ -154,10 +154,11 @@ func (w workload) lead(ctx context.Context, s *store.Memory) error {
 		nodes = append(nodes, schedule.Node{NodeInfo: info, Ready: true})
 	}
 	demands := map[string]*schedule.Demand{}
-	var running, pending []schedule.Replica
-	for id, r := range state.Replicas {
+	running := make([]schedule.Replica, 0, state.Replicas.Len())
+	pending := make([]schedule.Replica, 0, state.Replicas.Len())
+	for id, r := range state.Replicas.All() {
 		if demands[r.Service] == nil {
-			demands[r.Service] = schedule.DemandOf(r, state.Services[r.Service].Service.Placement)
+			demands[r.Service] = schedule.DemandOf(*r, state.Services[r.Service].Service.Placement)
 		}
 		one := schedule.Replica{ID: id, Demand: demands[r.Service], Node: r.Node}
 		if r.Node == "" {
@@ -172,7 +173,7 @@ func (w workload) lead(ctx context.Context, s *store.Memory) error {
 		if d.Refusal != nil {
 			return fmt.Errorf("%s is not placed: %s", d.Replica, d.Refusal)
 		}
-		r := state.Replicas[d.Replica]
+		r := state.Replicas.Get(d.Replica)
 		r.Node = d.Node
 		changes = append(changes, store.PutReplica(r))
 	}
@@ -180,7 +181,7 @@ func (w workload) lead(ctx context.Context, s *store.Memory) error {
 }
 
 func allPlaced(state *store.State) bool {
-	for _, r := range state.Replicas {
+	for _, r := range state.Replicas.All() {
 		if r.Node == "" {
 			return false
 		}
