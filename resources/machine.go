@@ -18,6 +18,7 @@ type NodeInfo struct {
 	Podman    string            `json:"podman"`
 	Addresses []string          `json:"addresses"`
 	Labels    map[string]string `json:"labels,omitempty"`
+	Taints    []string          `json:"taints,omitempty"`
 	Capacity  Capacity          `json:"capacity"`
 	// Allocatable is Capacity without what the machine itself needs.
 	Allocatable Capacity `json:"allocatable"`
@@ -35,6 +36,7 @@ type NodeInfo struct {
 // NodeSettings is what may change on a node while it runs.
 type NodeSettings struct {
 	Labels         map[string]string `json:"labels"`
+	Taints         []string          `json:"taints,omitempty"`
 	AuthorizedKeys []string          `json:"authorized_keys"`
 }
 

@@ -95,8 +95,14 @@ func (s *Server) listNodes(r *http.Request) (any, error) {
 		return nil, err
 	}
 	all := []resources.NodeStatus{}
-	for _, n := range v.nodes(v.state) {
-		all = append(all, resources.NodeStatus{NodeInfo: n.NodeInfo, Ready: n.Ready, Replicas: len(n.Replicas), Reserved: n.Reserved()})
+	for _, id := range slices.Sorted(maps.Keys(v.state.Nodes)) {
+		status := resources.NodeStatus{NodeInfo: v.state.Nodes[id], Ready: v.ready[id]}
+		for _, r := range v.state.ReplicasOn(id) {
+			status.Replicas++
+			status.Reserved.CPU += r.Template.Resources.CPU
+			status.Reserved.Memory += r.Template.Resources.Memory
+		}
+		all = append(all, status)
 	}
 	return all, nil
 }

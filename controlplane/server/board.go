@@ -37,13 +37,33 @@ func (v *view) rollout(state *store.State) rollout.View {
 	return rollout.View{Now: v.now, Since: v.since, Seen: v.seen, Nodes: state.Nodes, Silent: silent}
 }
 
-// nodes gives the scheduler its nodes, with the replicas of the state.
-func (v *view) nodes(state *store.State) []schedule.Node {
-	var all []schedule.Node
-	for _, id := range slices.Sorted(maps.Keys(state.Nodes)) {
-		all = append(all, schedule.Node{NodeInfo: state.Nodes[id], Ready: v.ready[id], Replicas: state.ReplicasOn(id)})
+// cluster gives the scheduler the nodes, with the replicas of the state that
+// are placed, and those that wait for a place.
+func (v *view) cluster(state *store.State) (cluster *schedule.Cluster, pending []schedule.Replica) {
+	var nodes []schedule.Node
+	for id, info := range state.Nodes {
+		nodes = append(nodes, schedule.Node{NodeInfo: info, Ready: v.ready[id]})
 	}
-	return all
+	type revision struct {
+		service string
+		number  int
+	}
+	demands := map[revision]*schedule.Demand{}
+	var placed []schedule.Replica
+	for _, r := range sortedReplicas(state) {
+		key := revision{r.Service, r.Revision}
+		if demands[key] == nil {
+			demands[key] = schedule.DemandOf(r, state.Services[r.Service].Service.Placement)
+		}
+		one := schedule.Replica{ID: r.ID, Demand: demands[key], Node: r.Node, Stopping: !r.Wanted}
+		switch {
+		case r.Node != "":
+			placed = append(placed, one)
+		case r.Wanted:
+			pending = append(pending, one)
+		}
+	}
+	return schedule.New(nodes, placed), pending
 }
 
 // board shows the latest view to every reader.
@@ -177,7 +197,7 @@ func (r *reports) view(state *store.State, now time.Time) *view {
 		v.ready[node] = now.Sub(r.heard[node]) < NodeTimeout
 		for _, s := range statuses {
 			// A replica is reported by the node that it is placed on.
-			if state.Replicas[s.ID].Node == node {
+			if state.Replicas.Get(s.ID).Node == node {
 				v.seen[s.ID] = s
 			}
 		}

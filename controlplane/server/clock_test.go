@@ -103,7 +103,7 @@ func TestASilentNodeIsNotReady(t *testing.T) {
 		}
 		status := ask[resources.ServiceStatus](t, s, http.MethodPut, "/v1/services/web", web(1))
 		status = ask[resources.ServiceStatus](t, s, http.MethodGet, "/v1/services/"+status.Service.Name, nil)
-		if r := status.Replicas[0]; r.Node != "" || r.Status.Message != "no node can take the replica: 1 of 1 not ready" || status.State != resources.ServiceRolling {
+		if r := status.Replicas[0]; r.Node != "" || r.Status.Message != "0 of 1 nodes fit: 1 not ready" || status.State != resources.ServiceRolling {
 			t.Errorf("the service is %s, its replica %+v", status.State, r)
 		}
 		beat()

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/skerry-io/skerry/controlplane/rollout"
-	"github.com/skerry-io/skerry/controlplane/schedule"
 	"github.com/skerry-io/skerry/controlplane/store"
 	"github.com/skerry-io/skerry/resources"
 )
@@ -50,15 +49,7 @@ func decide(v *view) decision {
 			d.wake = plan.Wake
 		}
 	}
-	for _, r := range sortedReplicas(state) {
-		if r.Node != "" || !r.Wanted {
-			continue
-		}
-		placed := place(v, state, r)
-		if placed.Node != r.Node || placed.Waiting != r.Waiting || placed.MayWait != r.MayWait {
-			change(store.PutReplica(placed))
-		}
-	}
+	change(place(v, state)...)
 	d.changes = lastOfEachKey(d.changes)
 	return d
 }
@@ -69,7 +60,7 @@ func carryOut(state *store.State, service resources.ServiceRecord, action rollou
 	case rollout.Create:
 		return store.PutReplica(newReplica(service.Service.Name, action.Slot, action.Revision, now))
 	case rollout.Stop:
-		r := state.Replicas[action.Replica]
+		r := state.Replicas.Get(action.Replica)
 		r.Wanted = false
 		return store.PutReplica(r)
 	case rollout.Forget:
@@ -105,13 +96,27 @@ func firstLine(text string) string {
 	return line
 }
 
-func place(v *view, state *store.State, r resources.Replica) resources.Replica {
-	node, refusal := schedule.Place(v.nodes(state), r.Template)
-	r.Node, r.Waiting, r.MayWait = node, "", false
-	if refusal != nil {
-		r.Waiting, r.MayWait = refusal.String(), refusal.Temporary()
+// place finds nodes for all replicas that wait for one.
+func place(v *view, state *store.State) []store.Change {
+	var changes []store.Change
+	cluster, pending := v.cluster(state)
+	for _, decision := range cluster.Place(pending) {
+		old := state.Replicas.Get(decision.Replica)
+		r := old
+		r.Node, r.Waiting, r.MayWait = decision.Node, "", false
+		if decision.Refusal != nil {
+			r.Waiting, r.MayWait = decision.Refusal.String(), decision.Refusal.Temporary()
+		}
+		if r.Node != old.Node || r.Waiting != old.Waiting || r.MayWait != old.MayWait {
+			changes = append(changes, store.PutReplica(r))
+		}
+		for _, id := range decision.Preempt {
+			victim := state.Replicas.Get(id)
+			victim.Wanted = false
+			changes = append(changes, store.PutReplica(victim))
+		}
 	}
-	return r
+	return changes
 }
 
 func newReplica(service string, slot int, revision resources.Revision, now time.Time) resources.Replica {
@@ -140,10 +145,10 @@ func lastOfEachKey(changes []store.Change) []store.Change {
 }
 
 func sortedReplicas(state *store.State) []resources.Replica {
-	ids := slices.Sorted(maps.Keys(state.Replicas))
-	all := make([]resources.Replica, len(ids))
-	for i, id := range ids {
-		all[i] = state.Replicas[id]
+	all := make([]resources.Replica, 0, state.Replicas.Len())
+	for _, r := range state.Replicas.All() {
+		all = append(all, *r)
 	}
+	slices.SortFunc(all, func(a, b resources.Replica) int { return strings.Compare(string(a.ID), string(b.ID)) })
 	return all
 }

@@ -71,15 +71,15 @@ func (w *world) check(before *store.State) {
 		w.checkNode(n, state.ReplicasOn(id))
 	}
 	slots := map[string]resources.ReplicaID{}
-	for id, r := range state.Replicas {
+	for id, r := range state.Replicas.All() {
 		slot := fmt.Sprintf("%s/%d", r.Service, r.Slot)
 		surges := updates[r.Service].Budget(10).Surge > 0
 		if other, taken := slots[slot]; taken && !surges {
 			w.Fatalf("%s and %s are in slot %s", other, id, slot)
 		}
 		slots[slot] = id
-		if old, found := before.Replicas[id]; found {
-			w.checkChange(old, r)
+		if old, found := before.Replicas.Find(id); found {
+			w.checkChange(old, *r)
 		}
 	}
 }
@@ -166,10 +166,10 @@ func (w *world) churn() {
 	case "silence":
 		w.ready[node] = !w.ready[node]
 	case "agent", "crash":
-		if len(state.Replicas) == 0 {
+		if state.Replicas.Len() == 0 {
 			return
 		}
-		r := sortedReplicas(state)[rapid.IntRange(0, len(state.Replicas)-1).Draw(w.T, "replica")]
+		r := sortedReplicas(state)[rapid.IntRange(0, state.Replicas.Len()-1).Draw(w.T, "replica")]
 		if _, there := state.Nodes[r.Node]; there {
 			w.step(r)
 			if r.Wanted && rapid.Bool().Draw(w.T, "crashes") {
@@ -251,7 +251,7 @@ func (w *world) checkRest() {
 			}
 		}
 	}
-	for id, r := range state.Replicas {
+	for id, r := range state.Replicas.All() {
 		if _, found := state.Services[r.Service]; !found {
 			w.Fatalf("replica %s is left of a service that is gone", id)
 		}
