@@ -150,7 +150,7 @@ func dataDisk(ctx context.Context) (string, error) {
 // identify keeps who the node is. A data disk belongs to one node for ever; its
 // name, labels and keys are those of the seed, which is newer.
 func identify(seed resources.NodeSeed) error {
-	node := resources.NodeFile{ID: seed.ID, Name: seed.Name, Labels: seed.Labels, AuthorizedKeys: seed.AuthorizedKeys}
+	node := resources.NodeFile{ID: seed.ID, Name: seed.Name, Labels: seed.Labels, Taints: seed.Taints, AuthorizedKeys: seed.AuthorizedKeys}
 	there, err := agent.InitNode(Data, node)
 	if err != nil {
 		return err

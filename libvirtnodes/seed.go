@@ -28,7 +28,7 @@ type seedFile struct {
 // hostKey is empty where the data disk has the node's key already.
 func seedFiles(s *Spec, hostKey string) ([]seedFile, error) {
 	seed := resources.NodeSeed{
-		ID: s.ID, Name: s.Name, Labels: s.Labels, AuthorizedKeys: s.LoginKeys,
+		ID: s.ID, Name: s.Name, Labels: s.Labels, Taints: s.Taints, AuthorizedKeys: s.LoginKeys,
 		HostKey: hostKey, DataDisk: s.DataDisk != nil,
 	}
 	for i, card := range s.cards() {

@@ -53,6 +53,13 @@ func isImproperState(err error) bool {
 	return isStatus(err, http.StatusConflict) || strings.Contains(err.Error(), "container state improper")
 }
 
+// isDamaged tells whether Podman's storage can't read a container that it has:
+// its storage writes the files by which layers are found without waiting for
+// the disk, and a power loss within the next seconds leaves them empty.
+func isDamaged(err error) bool {
+	return strings.Contains(err.Error(), "getting graph driver info") && !isNotFound(err)
+}
+
 // endedTooSoon tells whether Podman's start tripped over a process that ended
 // while Podman was still looking at it. The container has run, all the same.
 func endedTooSoon(err error) bool {

@@ -3,15 +3,19 @@ package podmanruntime
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/containers/podman/v4/pkg/bindings/images"
+	"github.com/containers/podman/v4/pkg/bindings/system"
+	"golang.org/x/sys/unix"
 
 	"github.com/skerry-io/skerry/resources"
 )
 
 // Pull makes the image present on the node, as the policy says (`missing`,
 // `always`, `never`; empty is missing). A digest (`sha256:HEX`) pins what is
-// pulled, and may be empty. The error is a *resources.Failure.
+// pulled, and may be empty. What was pulled outlives a power loss. The error is
+// a *resources.Failure.
 func (r *Runtime) Pull(ctx context.Context, image, digest, policy string) error {
 	ctx, err := r.connect(ctx)
 	if err != nil {
@@ -36,6 +40,28 @@ func (r *Runtime) Pull(ctx context.Context, image, digest, policy string) error 
 	options := new(images.PullOptions).WithQuiet(true).WithPolicy("always")
 	if _, err := images.Pull(ctx, reference, options); err != nil {
 		return &resources.Failure{Reason: resources.ReasonImagePull, Err: fmt.Errorf("pull image %s: %w", reference, err)}
+	}
+	if err := r.sync(ctx); err != nil {
+		return fmt.Errorf("pull image %s: %w", reference, err)
+	}
+	return nil
+}
+
+// sync returns once Podman's storage is on the disk. Podman does not wait for
+// that itself: after a power loss it has images whose files are empty, and
+// nobody is told.
+func (r *Runtime) sync(ctx context.Context) error {
+	info, err := system.Info(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("ask Podman for its storage: %w", err)
+	}
+	storage, err := os.Open(info.Store.GraphRoot)
+	if err != nil {
+		return fmt.Errorf("wait for the disk: %w", err)
+	}
+	defer storage.Close() //nolint:errcheck // nothing was written to it
+	if err := unix.Syncfs(int(storage.Fd())); err != nil {
+		return fmt.Errorf("wait for the disk: sync %s: %w", info.Store.GraphRoot, err)
 	}
 	return nil
 }

@@ -23,7 +23,8 @@ type run struct {
 // List gives every container of skerry's on this machine, sorted by replica.
 // It is one call, and an inspection of each container that has started since
 // the last List, or has ended. A container whose process has ended is never
-// told as running, even where Podman is behind.
+// told as running, even where Podman is behind; and one that is damaged hides
+// none of the others.
 func (r *Runtime) List(ctx context.Context) ([]resources.Container, error) {
 	ctx, err := r.connect(ctx)
 	if err != nil {
@@ -40,6 +41,9 @@ func (r *Runtime) List(ctx context.Context) ([]resources.Container, error) {
 		c, err := r.look(ctx, entry)
 		if isNotFound(err) {
 			continue // removed meanwhile
+		}
+		if err != nil && isDamaged(err) {
+			c.Damaged, err = true, nil
 		}
 		if err != nil {
 			return nil, fmt.Errorf("list containers: inspect %s: %w", short(entry.ID), err)

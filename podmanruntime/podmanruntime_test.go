@@ -55,6 +55,7 @@ func TestWithPodman(t *testing.T) {
 		{"foreign container", testForeignContainer},
 		{"leftover", testLeftover},
 		{"exits", testExits},
+		{"damage", testDamage},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, node{r, s, image}) })
 	}

@@ -162,7 +162,7 @@ func (c *Connections) settle(ctx context.Context, s *libvirtnodes.Spec, n *Node)
 	if err := agent.Grow(ctx); err != nil {
 		return err
 	}
-	_, err = agent.PutSettings(ctx, resources.NodeSettings{Labels: n.Labels, AuthorizedKeys: s.LoginKeys})
+	_, err = agent.PutSettings(ctx, resources.NodeSettings{Labels: n.Labels, Taints: n.Taints, AuthorizedKeys: s.LoginKeys})
 	return err
 }
 

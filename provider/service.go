@@ -34,7 +34,8 @@ var service = definition.Resource[*Connections, Service]{
 	Name:     "service",
 	Doc:      "Replicas of a container, kept running.",
 	ImportID: "The ID is `NAME@ENDPOINT`, with the endpoint of the cluster.",
-	Timeouts: definition.Timeouts{Create: 10 * time.Minute, Read: time.Minute, Update: 10 * time.Minute, Delete: 5 * time.Minute},
+	// Longer than a rollout's own progress_deadline, which says more.
+	Timeouts: definition.Timeouts{Create: 20 * time.Minute, Read: time.Minute, Update: 20 * time.Minute, Delete: 5 * time.Minute},
 	Check:    checkService,
 	Plan: func(_ context.Context, _ *Connections, p *definition.Planning[Service]) resources.Problems {
 		if p.Prior != nil && p.Known("cluster") && otherCluster(p.Prior.Cluster, p.Planned.Cluster) {
@@ -123,10 +124,7 @@ func putService(ctx context.Context, c *Connections, s *Service) error {
 		}
 		status = now
 		s.fill(now)
-		if now.State == resources.ServiceFailed {
-			return false, fmt.Errorf("service %s can't run: %s", s.Name, now.Message)
-		}
-		return now.State != resources.ServiceRunning, nil
+		return outcome(revision, now)
 	})
 	if errors.Is(err, api.ErrGone) {
 		return fmt.Errorf("service %s was removed while it was waited for", s.Name)
@@ -135,6 +133,28 @@ func putService(ctx context.Context, c *Connections, s *Service) error {
 		return fmt.Errorf("service %s has %d of %d replicas running: %w%s", s.Name, status.Ready, s.Replicas, context.Cause(ctx), where(status))
 	}
 	return err
+}
+
+// outcome says what has come of the revision that was put: more to wait for,
+// nothing, or what went wrong. A rollback is waited for as well, so that the
+// error tells what runs in the end.
+func outcome(revision int, now resources.ServiceStatus) (more bool, err error) {
+	name := now.Service.Name
+	back := now.Revision > revision && now.RolledBack == revision
+	switch {
+	case now.Revision > revision && !back:
+		return false, fmt.Errorf("service %s was changed by somebody else meanwhile: revision %d came after revision %d; plan again", name, now.Revision, revision)
+	case back && now.State == resources.ServiceRunning:
+		return false, fmt.Errorf("service %s: %s\nRevision %d runs in its place, with what ran before. Correct the service, and apply again", name, now.Message, now.Revision)
+	case back && now.State == resources.ServiceFailed:
+		return false, fmt.Errorf("service %s: its rollback to what ran before can't run either: %s", name, now.Message)
+	case now.State == resources.ServiceFailed && now.Stable > 0 && now.Stable != revision:
+		return false, fmt.Errorf("service %s: revision %d can't run: %s\nThe rollout is paused (update.on_failure): what ran before goes on as far as it was not replaced, and the rollout goes on once the new replicas run", name, revision, now.Message)
+	case now.State == resources.ServiceFailed:
+		return false, fmt.Errorf("service %s can't run: %s", name, now.Message)
+	default:
+		return now.State != resources.ServiceRunning, nil
+	}
 }
 
 // where tells of the replicas that don't run.
@@ -164,6 +184,10 @@ func readService(ctx context.Context, c *Connections, s *Service) (definition.Re
 	}
 	s.Service = status.Service
 	s.fill(status)
+	// A plan compares what is wanted, and would call this up to date.
+	if status.State == resources.ServiceFailed {
+		return definition.Reading{Warnings: []string{fmt.Sprintf("service %s does not run as it is wanted: %s", s.Name, status.Message)}}, nil
+	}
 	return definition.Reading{}, nil
 }
 

@@ -18,6 +18,7 @@ type NodeInfo struct {
 	Podman    string            `json:"podman"`
 	Addresses []string          `json:"addresses"`
 	Labels    map[string]string `json:"labels,omitempty"`
+	Taints    []string          `json:"taints,omitempty"`
 	Capacity  Capacity          `json:"capacity"`
 	// Allocatable is Capacity without what the machine itself needs.
 	Allocatable Capacity `json:"allocatable"`
@@ -49,6 +50,7 @@ const (
 // NodeSettings is what may change on a node while it runs.
 type NodeSettings struct {
 	Labels         map[string]string `json:"labels"`
+	Taints         []string          `json:"taints,omitempty"`
 	AuthorizedKeys []string          `json:"authorized_keys"`
 }
 
@@ -72,8 +74,14 @@ type ServiceStatus struct {
 	State       ServiceState `json:"state"`
 	// Ready counts the replicas of the revision that run.
 	Ready int `json:"ready"`
+	// RolledBack is the revision that failed, where the present one is its
+	// rollback; zero where it is none.
+	RolledBack int `json:"rolled_back,omitempty"`
+	// Stable is the last revision that ran whole; zero before any did.
+	Stable int `json:"stable,omitempty"`
 	// Message says, for a failed or waiting service, what is wrong: the reason,
-	// the exit code and the last log lines.
+	// the exit code and the last log lines. For one that was rolled back, it
+	// says what was wrong with the revision that failed.
 	Message  string           `json:"message,omitempty"`
 	Replicas []ReplicaSummary `json:"replicas"`
 }
@@ -120,4 +128,32 @@ type ServiceRecord struct {
 	ImageDigest string `json:"image_digest,omitempty"`
 	// Deleting is true from the removal until the last container is gone.
 	Deleting bool `json:"deleting,omitempty"`
+	// Stable is the last revision that ran whole, which a rollback goes back
+	// to; nil before any did.
+	Stable *Revision `json:"stable,omitempty"`
+	// Rollout is how far the present revision has come.
+	Rollout Rollout `json:"rollout,omitzero"`
+}
+
+// Revision is one version of a service's template.
+type Revision struct {
+	Number      int      `json:"number"`
+	Template    Template `json:"template"`
+	ImageDigest string   `json:"image_digest,omitempty"`
+}
+
+// Rollout is what the leader remembers of the change to a revision.
+type Rollout struct {
+	// Began is when the leader first saw the revision; zero before.
+	Began time.Time `json:"began,omitzero"`
+	// Progress is when it last came forward, and Done how many replicas of the
+	// revision had proven themselves then.
+	Progress time.Time `json:"progress,omitzero"`
+	Done     int       `json:"done,omitempty"`
+	// Paused says what keeps it from going on; empty while nothing does.
+	Paused string `json:"paused,omitempty"`
+	// RolledBack is the revision that failed, where this one is its rollback,
+	// and Reason what was wrong with it.
+	RolledBack int    `json:"rolled_back,omitempty"`
+	Reason     string `json:"reason,omitempty"`
 }

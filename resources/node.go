@@ -33,6 +33,8 @@ type Node struct {
 	Networks []Attachment `json:"networks,omitempty" iac:"optional,replace"`
 	// Labels that placement can ask for.
 	Labels map[string]string `json:"labels,omitempty" iac:"optional"`
+	// Taints keep replicas away that don't tolerate them: `key=value:Effect`, with the effect `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
+	Taints []string `json:"taints,omitempty" iac:"optional"`
 	// SSH public keys that may log in, beside the key that the plugin itself uses.
 	AuthorizedKeys []string `json:"authorized_keys,omitempty" iac:"optional"`
 	// Start the VM when its hypervisor starts.
@@ -104,6 +106,7 @@ func (n *Node) Validate() Problems {
 		attachment.validate(&p, fmt.Sprintf("networks[%d]", i))
 	}
 	checkLabels(&p, "labels", n.Labels)
+	checkTaints(&p, "taints", n.Taints)
 	for i, key := range n.AuthorizedKeys {
 		if len(strings.Fields(key)) < 2 || strings.ContainsAny(strings.TrimSpace(key), "\n\r") {
 			p.Addf(fmt.Sprintf("authorized_keys[%d]", i), "is not a public key; give one line such as the content of ~/.ssh/id_ed25519.pub")

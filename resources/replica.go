@@ -68,6 +68,9 @@ type ReplicaStatus struct {
 	Address string `json:"address,omitempty"`
 	// StartedAt is when the present run began.
 	StartedAt time.Time `json:"started_at,omitzero"`
+	// ReadySince is when the leader first heard that the present run is ready.
+	// The leader writes it, by its own clock, and the agent never does.
+	ReadySince time.Time `json:"ready_since,omitzero"`
 	// ContainerID is Podman's.
 	ContainerID string `json:"container_id,omitempty"`
 }

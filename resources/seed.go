@@ -6,6 +6,7 @@ type NodeSeed struct {
 	ID             NodeID            `json:"id"`
 	Name           string            `json:"name"`
 	Labels         map[string]string `json:"labels,omitempty"`
+	Taints         []string          `json:"taints,omitempty"`
 	AuthorizedKeys []string          `json:"authorized_keys"`
 	// HostKey is the private SSH host key (ed25519, OpenSSH's PEM), or empty
 	// where the data disk has the node's key already.
@@ -29,6 +30,7 @@ type NodeFile struct {
 	ID             NodeID            `json:"id"`
 	Name           string            `json:"name"`
 	Labels         map[string]string `json:"labels,omitempty"`
+	Taints         []string          `json:"taints,omitempty"`
 	AuthorizedKeys []string          `json:"authorized_keys"`
 }
 

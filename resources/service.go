@@ -14,6 +14,12 @@ type Service struct {
 	Name string `json:"name" iac:"replace"`
 	// How many replicas run. Zero is valid: the service is kept and nothing runs.
 	Replicas int `json:"replicas" iac:"default=1"`
+	// How the replicas change from one revision to the next.
+	Update Update `json:"update,omitzero" iac:"optional,computed"`
+	// `replicated` runs the given number of replicas; `global` runs one on every node that fits, and `replicas` means nothing.
+	Mode string `json:"mode,omitempty" iac:"default=replicated"`
+	// Which nodes run the replicas. A change replaces only the replicas whose node no longer fits.
+	Placement *Placement `json:"placement,omitempty" iac:"optional"`
 	Template
 }
 
@@ -122,6 +128,12 @@ type Ulimit struct {
 	Hard int64 `json:"hard"`
 }
 
+// The values of Mode.
+const (
+	ModeReplicated = "replicated"
+	ModeGlobal     = "global"
+)
+
 // The values of PullPolicy.
 const (
 	PullMissing = "missing"
@@ -146,6 +158,11 @@ const (
 
 // SetDefaults fills what was left out.
 func (s *Service) SetDefaults() {
+	s.Update.SetDefaults()
+	setDefault(&s.Mode, ModeReplicated)
+	if s.Placement != nil {
+		s.Placement.setDefaults()
+	}
 	setDefault(&s.PullPolicy, PullMissing)
 	setDefault(&s.Restart, RestartAlways)
 	setDefault(&s.StopSignal, "SIGTERM")
@@ -180,11 +197,16 @@ func (s *Service) Validate() Problems {
 	if s.Replicas < 0 {
 		p.Addf("replicas", "is %d; give 0 or more", s.Replicas)
 	}
+	oneOf(&p, "mode", s.Mode, ModeReplicated, ModeGlobal)
+	if s.Placement != nil {
+		s.Placement.validate(&p, s.Name)
+	}
 	if s.Image == "" || strings.ContainsAny(s.Image, " \t\n") {
 		p.Addf("image", "%q is not an image reference, like docker.io/library/nginx:1.27", s.Image)
 	}
 	oneOf(&p, "pull_policy", s.PullPolicy, PullMissing, PullAlways, PullNever)
 	oneOf(&p, "restart", s.Restart, RestartAlways, RestartOnFailure, RestartNever)
+	s.Update.validate(&p)
 	s.validateLimits(&p)
 	s.validatePorts(&p)
 	s.validatePaths(&p)

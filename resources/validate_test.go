@@ -46,6 +46,19 @@ func TestProblemsNameTheAttribute(t *testing.T) {
 		"gateway outside": {node(func(n *Node) { n.Networks = []Attachment{{Network: "a", Address: "10.0.0.2/24", Gateway: "10.1.0.1"}} }), []string{"networks[0].gateway"}},
 		"private key":     {node(func(n *Node) { n.AuthorizedKeys = []string{"-----BEGIN\nKEY"} }), []string{"authorized_keys[0]"}},
 		"label":           {node(func(n *Node) { n.Labels = map[string]string{"a b": "c"} }), []string{"labels"}},
+		"taints":          {node(func(n *Node) { n.Taints = []string{"gpu", "a=b:NoSchedule", "a=c:NoSchedule"} }), []string{"taints[0]", "taints[2]"}},
+		"mode":            {service(func(s *Service) { s.Mode = "daemon" }), []string{"mode"}},
+		"placement": {service(func(s *Service) {
+			s.Placement = &Placement{
+				Constraints: []string{"zone == a", "zone = a", "service == db"}, Spread: []string{"zone", "a b", "zone"}, Strategy: "random",
+				Affinity: []string{"service == web", "disk == ssd"}, AntiAffinity: []string{`disk == "ssd"`, "service == web"},
+				Tolerations: []string{"gpu:Never"}, MaxReplicasPerNode: -1, Priority: 1001,
+			}
+		}), []string{
+			"placement.constraints[1]", "placement.constraints[2]", "placement.spread[1]", "placement.spread[2]", "placement.strategy",
+			"placement.affinity[0]", "placement.anti_affinity[0]", "placement.anti_affinity[1]", "placement.tolerations[0]",
+			"placement.max_replicas_per_node", "placement.priority",
+		}},
 		"negative":        {service(func(s *Service) { s.Replicas = -1 }), []string{"replicas"}},
 		"image":           {service(func(s *Service) { s.Image = "a b" }), []string{"image"}},
 		"policy, restart": {service(func(s *Service) { s.PullPolicy, s.Restart = "sometimes", "maybe" }), []string{"pull_policy", "restart"}},

@@ -20,6 +20,7 @@ type fakeRuntime struct {
 	containers map[string]*resources.Container
 	calls      []string
 	startErr   error
+	pruned     bool // the image is there no more
 	hang       bool // List answers with the end of its context only
 	exits      chan string
 }
@@ -42,10 +43,17 @@ func (f *fakeRuntime) List(ctx context.Context) ([]resources.Container, error) {
 	return all, nil
 }
 
-func (f *fakeRuntime) Pull(context.Context, string, string, string) error { f.say("pull"); return nil }
+func (f *fakeRuntime) Pull(context.Context, string, string, string) error {
+	f.say("pull")
+	f.pruned = false
+	return nil
+}
 
 func (f *fakeRuntime) Create(_ context.Context, r resources.Replica) (string, error) {
 	f.say("create")
+	if f.pruned {
+		return "", &resources.Failure{Reason: resources.ReasonImagePull, Err: errors.New("image not known")}
+	}
 	f.containers[string(r.ID)] = &resources.Container{ID: string(r.ID), Replica: r.ID, Created: true}
 	return string(r.ID), nil
 }
@@ -288,4 +296,31 @@ func TestAwaitExit(t *testing.T) {
 	if err := awaitExit(t.Context(), process.Process.Pid); err != nil {
 		t.Errorf("a process that has ended already: %v", err)
 	}
+}
+
+// A container that was damaged by a power loss is made anew.
+func TestADamagedContainerIsReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.containers["web-0-x"] = &resources.Container{ID: "web-0-x", Replica: "web-0-x", Damaged: true}
+		l := run(t, f, replica(resources.RestartAlways))
+		advance(minReady)
+		expect(t, l, resources.ReplicaRunning)
+		if diff := cmp.Diff([]string{"remove", "pull", "create", "start"}, f.calls); diff != "" {
+			t.Errorf("steps (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// An image that was removed behind the agent's back is pulled again.
+func TestAPrunedImageIsPulledAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		l := run(t, f, replica(resources.RestartAlways))
+		advance(minReady)
+		f.pruned = true
+		delete(f.containers, "web-0-x")
+		advance(lookAgain + 2*minReady)
+		expect(t, l, resources.ReplicaRunning)
+	})
 }

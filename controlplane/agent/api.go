@@ -35,7 +35,7 @@ func (a *Agent) putSettings(r *http.Request) (any, error) {
 	a.mu.Lock()
 	node := a.node
 	a.mu.Unlock()
-	node.Labels, node.AuthorizedKeys = settings.Labels, settings.AuthorizedKeys
+	node.Labels, node.Taints, node.AuthorizedKeys = settings.Labels, settings.Taints, settings.AuthorizedKeys
 	if !reflect.DeepEqual(node, a.node) {
 		if err := PutNode(a.Data, node); err != nil {
 			return nil, err

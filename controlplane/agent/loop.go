@@ -332,11 +332,20 @@ func (l *loop) describe(u *unit, c *resources.Container, do verb, now time.Time)
 	}
 }
 
+// createError is the error of a create.
+type createError struct{ error }
+
+func (e *createError) Unwrap() error { return e.error }
+
 // fail takes a step that was not carried out.
 func (u *unit) fail(err error, now time.Time) {
 	reason := resources.ReasonCreateFailed
 	if known := new(resources.Failure); errors.As(err, &known) {
 		reason = known.Reason
+	}
+	if failed := new(createError); errors.As(err, &failed) {
+		// The image may have been removed since it was pulled.
+		u.history.pulled = false
 	}
 	u.history = u.history.failed(now)
 	u.status.Reason, u.status.Message = reason, err.Error()
@@ -357,7 +366,10 @@ func (l *loop) carryOut(ctx context.Context, r resources.Replica, c *resources.C
 		return func(u *unit, _ time.Time) { u.history.pulled = true }, err
 	case create:
 		_, err := l.runtime.Create(ctx, r)
-		return nil, err
+		if err != nil {
+			return nil, &createError{err}
+		}
+		return nil, nil
 	case start:
 		_, err := l.runtime.Start(ctx, c.ID)
 		again := !c.Created
@@ -371,6 +383,9 @@ func (l *loop) carryOut(ctx context.Context, r resources.Replica, c *resources.C
 	case stop:
 		return nil, l.runtime.Stop(ctx, c.ID)
 	case remove:
+		if c.Damaged {
+			l.log.Warn("a container was damaged by a power loss, and is made anew", "replica", r.ID, "container", c.ID)
+		}
 		return nil, l.runtime.Remove(ctx, c.ID)
 	case wait, gone:
 	}

@@ -30,7 +30,7 @@ func (a *Agent) Info() (resources.NodeInfo, error) {
 		return resources.NodeInfo{}, err
 	}
 	info := resources.NodeInfo{
-		ID: node.ID, Name: node.Name, Labels: node.Labels, AuthorizedKeys: node.AuthorizedKeys,
+		ID: node.ID, Name: node.Name, Labels: node.Labels, Taints: node.Taints, AuthorizedKeys: node.AuthorizedKeys,
 		Version: a.Version, Podman: podman, Addresses: Addresses(), Capacity: capacity,
 		Allocatable: resources.Capacity{
 			CPU:    max(capacity.CPU-systemCPU, 0),

@@ -17,7 +17,7 @@ const (
 
 // heartbeat is how often an agent reports when nothing has changed. The server
 // counts three missing ones as a lost node.
-const heartbeat = 5 * time.Second
+const heartbeat = 3 * time.Second
 
 // session keeps the node registered, its assignments fresh and its status
 // reported, for as long as it belongs to a cluster. It ends with ctx.

@@ -67,6 +67,9 @@ func next(r resources.Replica, h history, c *resources.Container, now time.Time)
 			return remove, time.Time{}
 		}
 	}
+	if c != nil && c.Damaged {
+		return remove, time.Time{} // and then it is made anew
+	}
 	if h.over {
 		return wait, time.Time{}
 	}
@@ -116,6 +119,8 @@ func observe(h history, c *resources.Container, v verb, now time.Time) resources
 	switch {
 	case v == gone:
 		return resources.ReplicaGone
+	case c != nil && c.Damaged:
+		return resources.ReplicaStarting
 	case v == stop || v == remove:
 		return resources.ReplicaStopping
 	case h.over:

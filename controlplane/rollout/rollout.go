@@ -1,18 +1,29 @@
 // Package rollout decides which replicas of a service are made, stopped and
 // forgotten, so that the service comes to run what its record says. It is pure:
 // what is stored and what was seen in, actions out. Each call says only what
-// can be done now; the leader calls it again when something has changed.
+// can be done now; the leader calls it again when something has changed, or at
+// the time that the plan names.
 //
-// A slot is a place in the service, numbered from 0. It has at most one replica
-// that is not gone, so that a new one finds the old one's ports and mounts
-// free. A new revision takes over one slot after the other, and waits for each
-// replica to run, so that one that can't run stops the rollout at its first
-// slot.
+// A slot is a place in the service, numbered from 0. A rollout takes the slots
+// from the old revision to the present one. Where the old replica goes first,
+// the slot is empty before it is filled, so that the new one finds ports and
+// mounts free; where the new one goes first, both are in the slot for a while.
+// Two budgets hold at each step, whatever else fails meanwhile: a replica that
+// is up is stopped only while at least `replicas - max_unavailable` others are,
+// and none is made beyond `replicas + max_surge`. So a revision that can't run
+// stops at its first replicas, where the rollout pauses or goes back to the
+// last revision that ran whole.
+//
+// What a rollout has to remember (when it last came forward, what to go back
+// to) stands in the service's record, and is written by actions of the plan.
 package rollout
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/skerry-io/skerry/resources"
 )
@@ -20,18 +31,21 @@ import (
 // Action is one thing that the leader does for a service.
 type Action struct {
 	Do Verb
-	// Slot of a replica that is created.
-	Slot int
+	// Slot of a replica that is created, and the Revision that it runs.
+	Slot     int
+	Revision resources.Revision
 	// Replica that is stopped or forgotten.
 	Replica resources.ReplicaID
+	// Record of the service from now on, for the verbs that write it.
+	Record resources.ServiceRecord
 }
 
 // Verb is what an action does.
 type Verb int
 
-// The verbs.
+// The verbs. Those from Note on write the service's record.
 const (
-	// Create makes a replica of the present revision in a slot.
+	// Create makes a replica in a slot.
 	Create Verb = iota
 	// Stop asks the replica's node to end it.
 	Stop
@@ -39,96 +53,199 @@ const (
 	Forget
 	// Finish removes the record of a service that is deleted.
 	Finish
+	// Note remembers that a rollout has begun, has come forward, or goes on.
+	Note
+	// Pause remembers what keeps a rollout from going on.
+	Pause
+	// RollBack makes a new revision of the template that ran whole last.
+	RollBack
+	// Complete remembers that the present revision runs whole.
+	Complete
 )
 
-func (v Verb) String() string { return [...]string{"create", "stop", "forget", "finish"}[v] }
+func (v Verb) String() string {
+	return [...]string{"create", "stop", "forget", "finish", "note", "pause", "roll back", "complete"}[v]
+}
+
+// Writes is true for a verb that writes the service's record.
+func (v Verb) Writes() bool { return v >= Note }
 
 // Seen is what agents reported, by replica. What is absent was not heard of.
 type Seen map[resources.ReplicaID]resources.ReplicaStatus
 
-// Plan returns what can be done for the service now. replicas are all those of
-// the service.
-func Plan(service resources.ServiceRecord, replicas []resources.Replica, seen Seen) []Action {
-	var actions []Action
+// View is what the leader knows at one moment.
+type View struct {
+	Now time.Time
+	// Since is when the leader began to look: what did not come forward before
+	// that may have done so unseen.
+	Since time.Time
+	Seen  Seen
+	Nodes map[resources.NodeID]resources.NodeInfo
+	// Silent nodes are not heard now: what runs on them is not known.
+	Silent map[resources.NodeID]bool
+	// Lost nodes are given up: their replicas are replaced. Of one that comes
+	// back, what is still needed is kept.
+	Lost map[resources.NodeID]bool
+}
+
+// Decision is what can be done for a service now.
+type Decision struct {
+	Actions []Action
+	// Wake is when to look again though nothing has changed; zero for never.
+	Wake time.Time
+}
+
+// Plan decides for one service. replicas are all those of the service.
+func Plan(service resources.ServiceRecord, replicas []resources.Replica, v View) Decision {
+	var d Decision
 	var left []resources.Replica
 	for _, r := range ordered(replicas) {
-		if !r.Wanted && (r.Node == "" || seen[r.ID].State == resources.ReplicaGone) {
-			actions = append(actions, Action{Do: Forget, Replica: r.ID})
+		if !r.Wanted && (r.Node == "" || v.Seen[r.ID].State == resources.ReplicaGone) {
+			d.Actions = append(d.Actions, Action{Do: Forget, Replica: r.ID})
 			continue
 		}
 		left = append(left, r)
 	}
 	if service.Deleting {
-		for _, r := range left {
-			if r.Wanted {
-				actions = append(actions, Action{Do: Stop, Replica: r.ID})
-			}
-		}
-		if len(left) == 0 {
-			actions = append(actions, Action{Do: Finish})
-		}
-		return actions
+		d.Actions = append(d.Actions, end(left)...)
+		return d
 	}
-	return append(actions, fillSlots(service, left, seen)...)
+	s := look(service, left, v, len(d.Actions) > 0)
+	steps := s.steps()
+	s.progressed = s.progressed || len(steps) > 0 && !s.failing()
+	d.Actions = append(d.Actions, steps...)
+	return s.remember(d)
 }
 
-func fillSlots(service resources.ServiceRecord, replicas []resources.Replica, seen Seen) []Action {
+// end takes a service that is deleted down.
+func end(left []resources.Replica) []Action {
 	var actions []Action
-	bySlot := map[int][]resources.Replica{}
-	moving := false
-	for _, r := range replicas {
-		bySlot[r.Slot] = append(bySlot[r.Slot], r)
-		if r.Slot >= service.Service.Replicas {
-			if r.Wanted {
-				actions = append(actions, Action{Do: Stop, Replica: r.ID})
-			}
-			continue
+	for _, r := range left {
+		if r.Wanted {
+			actions = append(actions, Action{Do: Stop, Replica: r.ID})
 		}
-		moving = moving || !r.Wanted || r.Revision == service.Revision && !settled(seen[r.ID])
 	}
-	for slot := range service.Service.Replicas {
-		inSlot := bySlot[slot]
-		if len(inSlot) == 0 {
-			actions = append(actions, Action{Do: Create, Slot: slot})
-			moving = true
-			continue
-		}
-		for i, r := range inSlot {
-			switch {
-			case !r.Wanted:
-			case i > 0:
-				actions = append(actions, Action{Do: Stop, Replica: r.ID})
-			case r.Revision != service.Revision && (!moving || !settled(seen[r.ID])):
-				actions = append(actions, Action{Do: Stop, Replica: r.ID})
-				moving = true
-			}
-		}
+	if len(left) == 0 {
+		actions = append(actions, Action{Do: Finish})
 	}
 	return actions
 }
 
-// settled is true where a replica does what it is there for: it runs, or has
-// ended well and is not started again.
-func settled(s resources.ReplicaStatus) bool {
-	return s.State == resources.ReplicaRunning || finished(s)
+// remember adds what the record has to hold from now on, and when to look
+// again.
+func (s *survey) remember(d Decision) Decision {
+	write := func(do Verb, change func(*resources.ServiceRecord)) Decision {
+		next := s.service
+		change(&next)
+		d.Actions = append(d.Actions, Action{Do: do, Record: next})
+		return d
+	}
+	if !s.rolling {
+		return d
+	}
+	now, rollout := s.view.Now.UTC(), s.service.Rollout
+	if s.resting() {
+		if !rollout.Began.IsZero() {
+			return write(Note, func(r *resources.ServiceRecord) {
+				r.Rollout = resources.Rollout{RolledBack: rollout.RolledBack, Reason: rollout.Reason}
+			})
+		}
+		return d
+	}
+	if s.complete() {
+		return write(Complete, func(r *resources.ServiceRecord) {
+			present := s.present
+			r.Stable = &present
+			r.Rollout = resources.Rollout{RolledBack: rollout.RolledBack, Reason: rollout.Reason}
+		})
+	}
+	d.Wake = s.wake()
+	switch why := s.stuck(); {
+	case why != "" && s.goesBack():
+		// Nothing else is done for a revision that is given up.
+		d.Actions = slices.DeleteFunc(d.Actions, func(a Action) bool { return a.Do != Forget })
+		return write(RollBack, func(r *resources.ServiceRecord) {
+			r.Service.Template, r.ImageDigest = s.service.Stable.Template, s.service.Stable.ImageDigest
+			r.Revision++
+			r.Rollout = resources.Rollout{Began: now, Progress: now, RolledBack: s.service.Revision, Reason: why}
+		})
+	case why != "" && rollout.Paused == "":
+		return write(Pause, func(r *resources.ServiceRecord) { r.Rollout.Paused = why })
+	case why == "" && (rollout.Began.IsZero() || rollout.Paused != "" || s.progressed):
+		return write(Note, func(r *resources.ServiceRecord) {
+			if rollout.Began.IsZero() {
+				r.Rollout.Began = now
+			}
+			r.Rollout.Progress, r.Rollout.Done, r.Rollout.Paused = now, s.done, ""
+		})
+	}
+	return d
 }
 
-func finished(s resources.ReplicaStatus) bool {
-	return s.State == resources.ReplicaExited && s.ExitCode != nil && *s.ExitCode == 0
+// goesBack is true where a failure rolls the service back. A rollback that
+// fails has nowhere to go, and pauses.
+func (s *survey) goesBack() bool {
+	return s.update.OnFailure == resources.OnFailureRollback &&
+		s.service.Stable != nil && s.service.Rollout.RolledBack == 0 && !sameRun(*s.service.Stable, s.present)
 }
+
+// wake is when time alone changes something: a replica has been ready for long
+// enough, or the rollout has come no further for too long.
+func (s *survey) wake() time.Time {
+	var next time.Time
+	soonest := func(at time.Time) {
+		if at.After(s.view.Now) && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	for _, r := range s.replicas {
+		if r.current && r.state == up && !r.proven {
+			soonest(s.view.Seen[r.ID].ReadySince.Add(time.Duration(s.update.MinReady)))
+		}
+	}
+	soonest(s.deadline())
+	return next
+}
+
+// deadline is when the rollout counts as failed unless it comes forward. What
+// is stopping has its grace on top.
+func (s *survey) deadline() time.Time {
+	from := s.service.Rollout.Progress
+	if from.Before(s.view.Since) {
+		from = s.view.Since
+	}
+	if s.progressed || s.service.Rollout.Began.IsZero() || from.After(s.view.Now) {
+		from = s.view.Now
+	}
+	var grace resources.Duration
+	for _, r := range s.replicas {
+		if r.state == stopping {
+			grace = max(grace, r.Template.StopGrace)
+		}
+	}
+	return from.Add(time.Duration(s.update.ProgressDeadline + grace))
+}
+
+// stuck says why a rollout does not come forward, or nothing. What fails holds
+// it, until that runs. Being late doesn't: what is late goes on when it can.
+func (s *survey) stuck() string {
+	switch {
+	case s.failing():
+		return s.failure
+	case s.rolling && !s.resting() && !s.view.Now.Before(s.deadline()):
+		return fmt.Sprintf("the rollout has come no further for %s (update.progress_deadline): %s", s.update.ProgressDeadline, s.waitsFor())
+	}
+	return ""
+}
+
+// failing is true while the revision can't run.
+func (s *survey) failing() bool { return s.rolling && s.failure != "" }
 
 // ordered sorts replicas by slot, newest revision first, and then by ID.
 func ordered(replicas []resources.Replica) []resources.Replica {
 	all := slices.Clone(replicas)
 	slices.SortFunc(all, func(a, b resources.Replica) int {
-		switch {
-		case a.Slot != b.Slot:
-			return a.Slot - b.Slot
-		case a.Revision != b.Revision:
-			return b.Revision - a.Revision
-		default:
-			return strings.Compare(string(a.ID), string(b.ID))
-		}
+		return cmp.Or(a.Slot-b.Slot, b.Revision-a.Revision, strings.Compare(string(a.ID), string(b.ID)))
 	})
 	return all
 }

@@ -9,47 +9,55 @@ import (
 	"github.com/skerry-io/skerry/resources"
 )
 
-// FailuresToReport is how often a replica may fail before its service counts as
-// failed: an image or a port that is free a second later is no failure.
-const FailuresToReport = 3
-
 // Status says where the service stands.
-func Status(service resources.ServiceRecord, replicas []resources.Replica, seen Seen, nodes map[resources.NodeID]resources.NodeInfo) resources.ServiceStatus {
+func Status(service resources.ServiceRecord, replicas []resources.Replica, v View) resources.ServiceStatus {
+	all := ordered(replicas)
+	s := look(service, all, v, false)
 	status := resources.ServiceStatus{
 		Service: service.Service, Revision: service.Revision, ImageDigest: service.ImageDigest,
-		State: resources.ServiceRunning, Replicas: []resources.ReplicaSummary{},
+		State: resources.ServiceRolling, RolledBack: service.Rollout.RolledBack, Replicas: []resources.ReplicaSummary{},
 	}
-	done := 0
-	for _, r := range ordered(replicas) {
-		s, heard := seen[r.ID]
-		if !heard {
-			s = resources.ReplicaStatus{ID: r.ID, State: resources.ReplicaPending, Message: r.Waiting}
-		}
-		node := nodes[r.Node]
-		status.Replicas = append(status.Replicas, resources.ReplicaSummary{
-			ID: r.ID, Revision: r.Revision, Node: r.Node, NodeName: node.Name, Wanted: r.Wanted,
-			Status: s, Published: published(r, node),
-		})
-		current := r.Wanted && r.Revision == service.Revision
-		if current && s.State == resources.ReplicaRunning {
+	// Of a record of an earlier version, the settings are what holds for it now.
+	status.Service.Update = s.update
+	if service.Stable != nil {
+		status.Stable = service.Stable.Number
+	}
+	for i, r := range all {
+		status.Replicas = append(status.Replicas, summary(r, v))
+		if k := s.replicas[i]; k.current && k.state == up && !finished(v.Seen[r.ID]) {
 			status.Ready++
 		}
-		if current && settled(s) {
-			done++
-		} else {
-			status.State = resources.ServiceRolling
-		}
-		if text := failure(r, s, node); current && text != "" && status.Message == "" {
-			status.Message = text
-		}
+	}
+	why := s.stuck()
+	if why == "" {
+		why = s.failure
 	}
 	switch {
-	case status.Message != "":
-		status.State = resources.ServiceFailed
-	case done != service.Service.Replicas || service.Deleting:
-		status.State = resources.ServiceRolling
+	case service.Deleting:
+	case why != "" && s.rolling && s.goesBack():
+		// The leader is about to, and what comes of that is yet to be seen.
+		status.Message = why
+	case why != "":
+		status.State, status.Message = resources.ServiceFailed, why
+	case s.complete() || s.resting():
+		status.State = resources.ServiceRunning
+	}
+	if gone := service.Rollout.RolledBack; gone > 0 {
+		status.Message = strings.TrimPrefix(fmt.Sprintf("%s\nrevision %d was rolled back: %s", status.Message, gone, service.Rollout.Reason), "\n")
 	}
 	return status
+}
+
+func summary(r resources.Replica, v View) resources.ReplicaSummary {
+	s, heard := v.Seen[r.ID]
+	if !heard {
+		s = resources.ReplicaStatus{ID: r.ID, State: resources.ReplicaPending, Message: r.Waiting}
+	}
+	node := v.Nodes[r.Node]
+	return resources.ReplicaSummary{
+		ID: r.ID, Revision: r.Revision, Node: r.Node, NodeName: node.Name, Wanted: r.Wanted,
+		Status: s, Published: published(r, node),
+	}
 }
 
 func published(r resources.Replica, node resources.NodeInfo) []string {
@@ -61,25 +69,4 @@ func published(r resources.Replica, node resources.NodeInfo) []string {
 		all = append(all, net.JoinHostPort(node.Addresses[0], strconv.Itoa(port.Node())))
 	}
 	return all
-}
-
-// failure says why a replica can't run, or nothing while it still may.
-func failure(r resources.Replica, s resources.ReplicaStatus, node resources.NodeInfo) string {
-	if r.Node == "" && r.Waiting != "" && !r.MayWait {
-		return fmt.Sprintf("replica %s: %s: %s", r.ID, resources.ReasonNoPlace, r.Waiting)
-	}
-	failed := s.State == resources.ReplicaBackoff && s.Failures >= FailuresToReport ||
-		s.State == resources.ReplicaExited && !finished(s)
-	if !failed {
-		return ""
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "replica %s on node %s: %s: %s", r.ID, node.Name, s.Reason, s.Message)
-	if s.ExitCode != nil && s.Reason != resources.ReasonImagePull {
-		fmt.Fprintf(&b, " (exit code %d)", *s.ExitCode)
-	}
-	if len(s.LogTail) > 0 {
-		b.WriteString("\nIts last log lines:\n  " + strings.Join(s.LogTail, "\n  "))
-	}
-	return b.String()
 }

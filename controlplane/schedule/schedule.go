@@ -1,156 +1,106 @@
-// Package schedule decides which node runs a replica. It is pure: nodes and a
-// replica in, a node or a refusal out. A refusal says how many nodes there are,
-// why each can't take the replica, and how much was missing.
+// Package schedule decides which node runs a replica. It is pure: nodes and
+// replicas in, decisions out; the same ones for the same values, in whatever
+// order they come.
+//
+// A Cluster is the working copy of one planner: nodes with what is placed on
+// them, which the caller keeps up to date. Place takes a batch of replicas that
+// wait, and answers each with a node, or with a refusal that says of how many
+// nodes what keeps it from them. What it places is reserved in the Cluster at
+// once, so that a batch never promises anything twice.
+//
+// Replicas that ask for the same share a Demand, and are placed together. A
+// node is first checked against the demand (obstacle.go): what keeps a replica
+// from it is one thing, the one that is hardest to change. Nodes without an
+// obstacle stand in a heap by their score (score.go), below a tree of domains
+// where replicas are spread over labels (domain.go). The best one is taken, and
+// only its own score is made anew, so that a replica costs the logarithm of the
+// number of nodes. Whoever finds no place may take that of replicas with a
+// lower priority (room.go).
+//
+// Beside that, Misplaced tells which replicas have to leave their nodes,
+// GlobalNodes which nodes run a replica of a global service, and Rebalance
+// which replicas would be better off elsewhere.
 package schedule
 
-import (
-	"fmt"
-	"slices"
-	"strings"
+import "github.com/skerry-io/skerry/resources"
 
-	"github.com/skerry-io/skerry/resources"
-)
-
-// Node is a node with what is placed on it already.
+// Node is a node, without what is placed on it.
 type Node struct {
 	resources.NodeInfo
 	// Ready is true while the node's agent is heard.
 	Ready bool
-	// Replicas that are placed here, and not gone yet.
-	Replicas []resources.Replica
+	// Cordoned is true where the node takes no new replicas.
+	Cordoned bool
+	// Draining is true where its replicas have to leave, too.
+	Draining bool
+	// DiskPressure is true where the node's disk is too full for more.
+	DiskPressure bool
+	// Images that are on the node, as Demand.Image names them. Those of its
+	// replicas are known without.
+	Images []string
 }
 
-// Reserved is what the node has promised to its replicas.
-func (n Node) Reserved() resources.Capacity {
-	var sum resources.Capacity
-	for _, r := range n.Replicas {
-		sum.CPU += r.Template.Resources.CPU
-		sum.Memory += r.Template.Resources.Memory
-	}
-	return sum
+// Demand is what a replica asks of its node. The replicas of one revision of a
+// service share one, and it is not changed once it was given to a Cluster.
+type Demand struct {
+	Service   string
+	Revision  int
+	Resources resources.Reservation
+	Ports     []resources.Port
+	// Labels of the replicas, which others' affinities ask for.
+	Labels map[string]string
+	// Image that it runs: any name that is the same for the same image.
+	Image     string
+	Placement resources.Placement
+	// Bound restricts the replicas to some nodes; nil does not.
+	Bound *Bound
 }
 
-// Place returns the node that runs a replica of the template: of those that can
-// take it, the one with the smallest share of its resources promised, and by
-// name where they are equal.
-func Place(nodes []Node, template resources.Template) (resources.NodeID, *Refusal) {
-	refusal := &Refusal{nodes: len(nodes)}
-	var best *Node
-	for i := range nodes {
-		n := &nodes[i]
-		if why := fits(n, template); why != nil {
-			refusal.add(*why)
-			continue
-		}
-		if best == nil || compare(n, best) < 0 {
-			best = n
-		}
-	}
-	if best == nil {
-		return "", refusal
-	}
-	return best.ID, nil
+// Bound is a restriction to the nodes that have something, such as a volume.
+type Bound struct {
+	Nodes []resources.NodeID
+	// To names what those nodes have, as in "volume data".
+	To string
 }
 
-// compare orders nodes by the share of their resources that is promised; the
-// scarcer one of processor and memory counts.
-func compare(a, b *Node) int {
-	if x, y := load(a), load(b); x != y {
-		if x < y {
-			return -1
-		}
-		return 1
+// DemandOf gives the demand of a service's replicas of a revision.
+// placement may be nil.
+func DemandOf(r resources.Replica, placement *resources.Placement) *Demand {
+	d := &Demand{
+		Service: r.Service, Revision: r.Revision, Resources: r.Template.Resources, Ports: r.Template.Ports,
+		Labels: r.Template.Labels, Image: r.Template.Image,
 	}
-	if a.Name != b.Name {
-		return strings.Compare(a.Name, b.Name)
+	if r.ImageDigest != "" {
+		d.Image = r.ImageDigest
 	}
-	return strings.Compare(string(a.ID), string(b.ID))
+	if placement != nil {
+		d.Placement = *placement
+	}
+	return d
 }
 
-func load(n *Node) float64 {
-	reserved := n.Reserved()
-	share := func(used, all int64) float64 {
-		if all <= 0 {
-			return 1
-		}
-		return float64(used) / float64(all)
-	}
-	return max(share(int64(reserved.CPU), int64(n.Allocatable.CPU)), share(int64(reserved.Memory), int64(n.Allocatable.Memory)))
+// Replica is a replica as the scheduler sees it.
+type Replica struct {
+	ID     resources.ReplicaID
+	Demand *Demand
+	// Node that it is placed on; empty where it waits.
+	Node resources.NodeID
+	// Only is the one node that it may be placed on, as each replica of a
+	// global service has it; empty for any.
+	Only resources.NodeID
+	// Stopping is true where it was asked to stop. It needs what it has until
+	// it is gone, and stands for nothing else any more.
+	Stopping bool
 }
 
-// obstacle is why one node can't take a replica.
-type obstacle struct {
-	kind    string
-	missing int64
-	detail  string
-}
-
-const (
-	notReady = "not ready"
-	noCPU    = "cpu"
-	noMemory = "memory"
-	noPort   = "port"
-)
-
-func fits(n *Node, t resources.Template) *obstacle {
-	if !n.Ready {
-		return &obstacle{kind: notReady}
-	}
-	reserved := n.Reserved()
-	if missing := t.Resources.CPU - (n.Allocatable.CPU - reserved.CPU); missing > 0 {
-		return &obstacle{kind: noCPU, missing: int64(missing)}
-	}
-	if missing := t.Resources.Memory - (n.Allocatable.Memory - reserved.Memory); missing > 0 {
-		return &obstacle{kind: noMemory, missing: int64(missing)}
-	}
-	for _, port := range t.Ports {
-		for _, r := range n.Replicas {
-			for _, taken := range r.Template.Ports {
-				if taken.Node() == port.Node() && taken.Protocol == port.Protocol {
-					return &obstacle{kind: noPort, detail: fmt.Sprintf("port %d/%s is taken by service %s", port.Node(), port.Protocol, r.Service)}
-				}
-			}
-		}
-	}
-	return nil
-}
-
-// Refusal is why no node can run a replica.
-type Refusal struct {
-	nodes     int
-	obstacles []obstacle
-}
-
-func (r *Refusal) add(o obstacle) { r.obstacles = append(r.obstacles, o) }
-
-// Temporary is true where a node that is silent now could take the replica.
-func (r *Refusal) Temporary() bool {
-	return r.nodes == 0 || slices.ContainsFunc(r.obstacles, func(o obstacle) bool { return o.kind == notReady })
-}
-
-// String gives the refusal for people.
-func (r *Refusal) String() string {
-	if r.nodes == 0 {
-		return "the cluster has no nodes"
-	}
-	var parts []string
-	for _, kind := range []string{notReady, noCPU, noMemory, noPort} {
-		of := slices.DeleteFunc(slices.Clone(r.obstacles), func(o obstacle) bool { return o.kind != kind })
-		if len(of) == 0 {
-			continue
-		}
-		least := slices.MinFunc(of, func(a, b obstacle) int { return int(a.missing - b.missing) })
-		count := fmt.Sprintf("%d of %d", len(of), r.nodes)
-		switch kind {
-		case notReady:
-			parts = append(parts, count+" not ready")
-		case noCPU:
-			parts = append(parts, fmt.Sprintf("%s short of cpu, by %s at least: lower resources.cpu, or add a node", count, resources.MilliCPU(least.missing)))
-		case noMemory:
-			parts = append(parts, fmt.Sprintf("%s short of memory, by %s at least: lower resources.memory, or add a node", count, resources.Bytes(least.missing)))
-		case noPort:
-			parts = append(parts, fmt.Sprintf("%s with %s: publish another one, or add a node", count, least.detail))
-		}
-	}
-	return "no node can take the replica: " + strings.Join(parts, "; ")
+// Decision is what Place says of one replica.
+type Decision struct {
+	Replica resources.ReplicaID
+	// Node that it is placed on, or empty.
+	Node resources.NodeID
+	// Refusal is why there is none; nil where there is.
+	Refusal *Refusal
+	// Preempt are replicas of lower priority that have to stop so that this one
+	// finds room where they were. It is placed once they are gone.
+	Preempt []resources.ReplicaID
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/skerry-io/skerry/controlplane/api"
-	"github.com/skerry-io/skerry/controlplane/schedule"
 	"github.com/skerry-io/skerry/controlplane/store"
 	"github.com/skerry-io/skerry/resources"
 )
@@ -108,25 +107,29 @@ func (s *Server) listNodes(r *http.Request) (any, error) {
 		return nil, err
 	}
 	all := []resources.NodeStatus{}
-	for _, n := range v.nodes(v.state) {
-		all = append(all, nodeStatus(n))
+	for _, id := range slices.Sorted(maps.Keys(v.state.Nodes)) {
+		all = append(all, v.node(id))
 	}
 	return all, nil
 }
 
-func nodeStatus(n schedule.Node) resources.NodeStatus {
-	return resources.NodeStatus{NodeInfo: n.NodeInfo, Ready: n.Ready, Replicas: len(n.Replicas), Reserved: n.Reserved()}
+func (v *view) node(id resources.NodeID) resources.NodeStatus {
+	status := resources.NodeStatus{NodeInfo: v.state.Nodes[id], Ready: v.ready[id]}
+	for _, r := range v.state.ReplicasOn(id) {
+		status.Replicas++
+		status.Reserved.CPU += r.Template.Resources.CPU
+		status.Reserved.Memory += r.Template.Resources.Memory
+	}
+	return status
 }
 
 func (s *Server) getNode(w http.ResponseWriter, r *http.Request) {
 	id := resources.NodeID(r.PathValue("id"))
 	s.watch(w, r, func(v *view) any {
-		for _, n := range v.nodes(v.state) {
-			if n.ID == id {
-				return nodeStatus(n)
-			}
+		if !hasNode(v.state, id) {
+			return nil
 		}
-		return nil
+		return v.node(id)
 	})
 }
 
@@ -290,7 +293,8 @@ func (s *Server) putService(r *http.Request) (any, error) {
 // revise gives the record of the service as it is wanted now. A changed
 // template is a new revision, whose image is resolved.
 func revise(old resources.ServiceRecord, service resources.Service, resolve func() (string, error)) (resources.ServiceRecord, error) {
-	next := resources.ServiceRecord{Service: service, Revision: old.Revision, ImageDigest: old.ImageDigest}
+	next := old
+	next.Service, next.Deleting = service, false
 	if old.Revision > 0 && same(old.Service.Template, service.Template) {
 		return next, nil
 	}
@@ -298,7 +302,7 @@ func revise(old resources.ServiceRecord, service resources.Service, resolve func
 	if err != nil {
 		return next, err
 	}
-	next.Revision, next.ImageDigest = old.Revision+1, digest
+	next.Revision, next.ImageDigest, next.Rollout = old.Revision+1, digest, resources.Rollout{}
 	return next, nil
 }
 

@@ -18,19 +18,57 @@ type view struct {
 	state *store.State
 	seen  rollout.Seen
 	ready map[resources.NodeID]bool
+	// lost nodes have been silent for too long.
+	lost map[resources.NodeID]bool
+	// now is the moment, and since when the leader began.
+	now, since time.Time
 }
 
 func (v *view) status(service resources.ServiceRecord) resources.ServiceStatus {
-	return rollout.Status(service, v.state.ReplicasOf(service.Service.Name), v.seen, v.state.Nodes)
+	return rollout.Status(service, v.state.ReplicasOf(service.Service.Name), v.rollout(v.state))
 }
 
-// nodes gives the scheduler its nodes, with the replicas of the state.
-func (v *view) nodes(state *store.State) []schedule.Node {
-	var all []schedule.Node
-	for _, id := range slices.Sorted(maps.Keys(state.Nodes)) {
-		all = append(all, schedule.Node{NodeInfo: state.Nodes[id], Ready: v.ready[id], Replicas: state.ReplicasOn(id)})
+// rollout gives the rollouts what they know.
+func (v *view) rollout(state *store.State) rollout.View {
+	silent := map[resources.NodeID]bool{}
+	for id := range state.Nodes {
+		if !v.ready[id] {
+			silent[id] = true
+		}
 	}
-	return all
+	return rollout.View{Now: v.now, Since: v.since, Seen: v.seen, Nodes: state.Nodes, Silent: silent, Lost: v.lost}
+}
+
+// cluster gives the scheduler the nodes, with the replicas of the state that
+// are placed, and those that wait for a place.
+func (v *view) cluster(state *store.State) (cluster *schedule.Cluster, pending []schedule.Replica) {
+	var nodes []schedule.Node
+	for id, info := range state.Nodes {
+		nodes = append(nodes, schedule.Node{
+			NodeInfo: info, Ready: v.ready[id],
+			Cordoned: info.Availability != resources.NodeActive, Draining: info.Availability == resources.NodeDrained,
+		})
+	}
+	type revision struct {
+		service string
+		number  int
+	}
+	demands := map[revision]*schedule.Demand{}
+	var placed []schedule.Replica
+	for _, r := range sortedReplicas(state) {
+		key := revision{r.Service, r.Revision}
+		if demands[key] == nil {
+			demands[key] = schedule.DemandOf(r, state.Services[r.Service].Service.Placement)
+		}
+		one := schedule.Replica{ID: r.ID, Demand: demands[key], Node: r.Node, Stopping: !r.Wanted}
+		switch {
+		case r.Node != "":
+			placed = append(placed, one)
+		case r.Wanted:
+			pending = append(pending, one)
+		}
+	}
+	return schedule.New(nodes, placed), pending
 }
 
 // board shows the latest view to every reader.
@@ -104,8 +142,10 @@ func (r *reports) put(node resources.NodeID, statuses []resources.ReplicaStatus,
 	}
 	known := now.Sub(r.heard[node]) < NodeTimeout && len(before) == len(statuses)
 	var failures []resources.ReplicaStatus
-	for _, s := range statuses {
+	for i, s := range statuses {
 		old := before[s.ID]
+		s.ReadySince = readySince(old, s, now)
+		statuses[i] = s
 		known = known && reflect.DeepEqual(old, s)
 		if s.Reason != "" && (s.Failures > old.Failures || s.Reason != old.Reason || s.Message != old.Message) {
 			failures = append(failures, s)
@@ -121,11 +161,27 @@ func (r *reports) put(node resources.NodeID, statuses []resources.ReplicaStatus,
 	return failures
 }
 
+// readySince is when a replica was first heard to be ready in its present run.
+// The leader's own clock counts, whatever the node's says.
+func readySince(old, s resources.ReplicaStatus, now time.Time) time.Time {
+	switch {
+	case !rollout.Ready(s):
+		return time.Time{}
+	case rollout.Ready(old) && old.StartedAt.Equal(s.StartedAt):
+		return old.ReadySince
+	default:
+		return now
+	}
+}
+
 // lead says when the leader began.
 func (r *reports) lead(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.began = now
+	// What was heard in an earlier term is old.
+	clear(r.heard)
+	clear(r.seen)
 }
 
 // complete is true once the leader has heard of every node what it can: a node
@@ -152,17 +208,44 @@ func (r *reports) forget(node resources.NodeID) {
 func (r *reports) view(state *store.State, now time.Time) *view {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	v := &view{state: state, seen: rollout.Seen{}, ready: map[resources.NodeID]bool{}}
+	v := &view{state: state, seen: rollout.Seen{}, ready: map[resources.NodeID]bool{}, lost: r.lost(state, now), now: now, since: r.began}
 	for node, statuses := range r.seen {
 		v.ready[node] = now.Sub(r.heard[node]) < NodeTimeout
 		for _, s := range statuses {
 			// A replica is reported by the node that it is placed on.
-			if state.Replicas[s.ID].Node == node {
+			if state.Replicas.Get(s.ID).Node == node {
 				v.seen[s.ID] = s
 			}
 		}
 	}
 	return v
+}
+
+// lost gives the nodes that are given up. Where more than half fall silent at
+// once, that takes manyLost longer.
+func (r *reports) lost(state *store.State, now time.Time) map[resources.NodeID]bool {
+	all, given := map[resources.NodeID]bool{}, map[resources.NodeID]bool{}
+	for id := range state.Nodes {
+		silence := now.Sub(r.lastWord(id))
+		if silence >= NodeTimeout {
+			all[id] = true
+		}
+		if silence >= NodeTimeout+manyLost {
+			given[id] = true
+		}
+	}
+	if 2*len(all) > len(state.Nodes) {
+		return given
+	}
+	return all
+}
+
+// lastWord is when a node was heard last, or when the leader began to listen.
+func (r *reports) lastWord(id resources.NodeID) time.Time {
+	if at, heard := r.heard[id]; heard {
+		return at
+	}
+	return r.began
 }
 
 // nextSilence is how long it takes until a node that is heard now would count
@@ -172,8 +255,10 @@ func (r *reports) nextSilence(now time.Time) time.Duration {
 	defer r.mu.Unlock()
 	next := NodeTimeout
 	for _, since := range append(slices.Collect(maps.Values(r.heard)), r.began) {
-		if left := NodeTimeout - now.Sub(since); left > 0 {
-			next = min(next, left)
+		for _, bound := range []time.Duration{NodeTimeout, NodeTimeout + manyLost} {
+			if left := bound - now.Sub(since); left > 0 {
+				next = min(next, left)
+			}
 		}
 	}
 	return next

@@ -60,6 +60,19 @@ func admitting(t *testing.T, ids ...resources.NodeID) *store.Memory {
 func ask[T any](t *testing.T, s *Server, method, path string, in any) T {
 	t.Helper()
 	var out T
+	if err := call(t, s, method, path, in, &out); err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return out
+}
+
+func tryAsk(t *testing.T, s *Server, method, path string, in any) error {
+	t.Helper()
+	return call(t, s, method, path, in, nil)
+}
+
+func call(t *testing.T, s *Server, method, path string, in, out any) error {
+	t.Helper()
 	body, err := json.Marshal(in)
 	if err != nil {
 		t.Fatal(err)
@@ -68,11 +81,9 @@ func ask[T any](t *testing.T, s *Server, method, path string, in any) T {
 	s.Handler().ServeHTTP(recorder, httptest.NewRequestWithContext(t.Context(), method, path, bytes.NewReader(body)))
 	response := recorder.Result()
 	defer response.Body.Close() //nolint:errcheck // it is in memory
-	if err := api.ReadAnswer(response, &out); err != nil {
-		t.Fatalf("%s %s: %v", method, path, err)
-	}
+	err = api.ReadAnswer(response, out)
 	synctest.Wait()
-	return out
+	return err
 }
 
 func ready(t *testing.T, s *Server) map[string]bool {
@@ -117,7 +128,7 @@ func TestASilentNodeIsNotReady(t *testing.T) {
 		}
 		status := ask[resources.ServiceStatus](t, s, http.MethodPut, "/v1/services/web", web(1))
 		status = ask[resources.ServiceStatus](t, s, http.MethodGet, "/v1/services/"+status.Service.Name, nil)
-		if r := status.Replicas[0]; r.Node != "" || r.Status.Message != "no node can take the replica: 1 of 1 not ready" || status.State != resources.ServiceRolling {
+		if r := status.Replicas[0]; r.Node != "" || r.Status.Message != "0 of 1 nodes fit: 1 not ready" || status.State != resources.ServiceRolling {
 			t.Errorf("the service is %s, its replica %+v", status.State, r)
 		}
 		beat()
@@ -139,10 +150,12 @@ func TestANewLeaderHearsEverybodyFirst(t *testing.T) {
 	}
 	service := web(3)
 	service.SetDefaults()
+	old := service.Template
+	old.Image = "docker.io/library/web:0"
 	changes := []store.Change{store.PutNode(nodeInfo("n1")), store.PutService(resources.ServiceRecord{Service: service, Revision: 2})}
 	statuses := []resources.ReplicaStatus{}
 	for slot, id := range []resources.ReplicaID{"web-0-a", "web-1-b", "web-2-c"} {
-		changes = append(changes, store.PutReplica(resources.Replica{ID: id, Service: "web", Slot: slot, Revision: 1, Node: "n1", Wanted: true, Template: service.Template}))
+		changes = append(changes, store.PutReplica(resources.Replica{ID: id, Service: "web", Slot: slot, Revision: 1, Node: "n1", Wanted: true, Template: old}))
 		statuses = append(statuses, resources.ReplicaStatus{ID: id, State: resources.ReplicaRunning})
 	}
 	if err := s.Commit(t.Context(), state, changes); err != nil {
@@ -191,7 +204,7 @@ func TestANewLeaderDoesNotWaitForTheDead(t *testing.T) {
 		if len(replicas()) != 0 {
 			t.Error("it has decided before everybody could speak")
 		}
-		time.Sleep(Heartbeat)
+		time.Sleep(NodeTimeout - 2*Heartbeat)
 		synctest.Wait()
 		if len(replicas()) != 1 {
 			t.Error("it still waits for a node that is dead")
@@ -269,16 +282,99 @@ func TestAFailedStepIsTakenAgain(t *testing.T) {
 	})
 }
 
-// brokenStore fails to commit what the leader decides, a few times.
+// brokenStore fails to commit what the leader decides, a few times; unlike a
+// put, that is a service with its replica.
 type brokenStore struct {
 	store.Memory
 	fails int
 }
 
 func (b *brokenStore) Commit(ctx context.Context, from *store.State, changes []store.Change) error {
-	if b.fails > 0 && changes[0].Key() != "services/web" {
+	if b.fails > 0 && len(changes) > 1 {
 		b.fails--
 		return context.DeadlineExceeded
 	}
 	return b.Memory.Commit(ctx, from, changes)
+}
+
+// A lost node's replicas are placed elsewhere, and when it returns there is one
+// of each again.
+func TestALostNodeIsReplaced(t *testing.T) {
+	onAClock(t, admitting(t, "n1", "n2", "n3"), func(t *testing.T, s *Server) {
+		a := &agents{Server: s}
+		a.join(t, "n1", "n2", "n3")
+		a.put(t, web(3))
+		a.live(t, 30*time.Second)
+		count := func() map[string]int {
+			all := map[string]int{}
+			for _, r := range ask[resources.ServiceStatus](t, s, http.MethodGet, "/v1/services/web", nil).Replicas {
+				if r.Status.State == resources.ReplicaRunning {
+					all[r.NodeName]++
+				}
+			}
+			return all
+		}
+		if diff := cmp.Diff(map[string]int{"n1": 1, "n2": 1, "n3": 1}, count()); diff != "" {
+			t.Fatalf("before (-want +got):\n%s", diff)
+		}
+		a.nodes = []string{"n1", "n2"}
+		a.live(t, NodeTimeout+2*Heartbeat)
+		if got := count(); got["n1"]+got["n2"] != 3 {
+			t.Errorf("with n3 lost: %v", got)
+		}
+		a.nodes = []string{"n1", "n2", "n3"}
+		a.live(t, 10*Heartbeat)
+		if got := count(); got["n1"]+got["n2"]+got["n3"] != 3 {
+			t.Errorf("with n3 back: %v", got)
+		}
+	})
+}
+
+// Where most nodes fall silent at once, nothing is moved for a minute: it may be
+// the leader who is cut off.
+func TestALeaderThatIsCutOffMovesNothing(t *testing.T) {
+	onAClock(t, admitting(t, "n1", "n2", "n3"), func(t *testing.T, s *Server) {
+		a := &agents{Server: s}
+		a.join(t, "n1", "n2", "n3")
+		a.put(t, web(3))
+		a.live(t, 30*time.Second)
+		on := func() int {
+			return len(ask[resources.Assignment](t, s, http.MethodGet, "/v1/nodes/n1/assignment", nil).Replicas)
+		}
+		a.nodes = []string{"n1"}
+		a.live(t, manyLost)
+		if got := on(); got != 1 {
+			t.Errorf("within a minute n1 got %d replicas", got)
+		}
+		a.live(t, NodeTimeout+2*Heartbeat)
+		if got := on(); got != 3 {
+			t.Errorf("after it n1 has %d replicas", got)
+		}
+	})
+}
+
+// A drained node's replicas leave one after the other.
+func TestADrainedNodeIsEmptied(t *testing.T) {
+	onAClock(t, admitting(t, "n1", "n2"), func(t *testing.T, s *Server) {
+		a := &agents{Server: s}
+		a.join(t, "n1", "n2")
+		a.put(t, web(4))
+		a.live(t, 30*time.Second)
+		ask[any](t, s, http.MethodPut, "/v1/nodes/n1/availability", resources.NodeDrained)
+		for range 20 {
+			a.live(t, Heartbeat)
+			status := ask[resources.ServiceStatus](t, s, http.MethodGet, "/v1/services/web", nil)
+			if status.Ready < 3 {
+				t.Fatalf("%d of 4 replicas are ready while n1 is drained", status.Ready)
+			}
+		}
+		node := ask[resources.NodeStatus](t, s, http.MethodGet, "/v1/nodes/n1", nil)
+		if node.Replicas != 0 || node.Availability != resources.NodeDrained {
+			t.Errorf("n1 has %d replicas, and is %q", node.Replicas, node.Availability)
+		}
+		ask[any](t, s, http.MethodPut, "/v1/nodes/n1/availability", resources.NodeActive)
+		if problem := tryAsk(t, s, http.MethodPut, "/v1/nodes/n1/availability", "away"); problem == nil {
+			t.Error("an availability that nobody knows is taken")
+		}
+	})
 }

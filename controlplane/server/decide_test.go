@@ -40,13 +40,13 @@ func (w *world) commit(from *store.State, changes ...store.Change) {
 }
 
 func (w *world) view(state *store.State) *view {
-	return &view{state: state, seen: maps.Clone(w.seen), ready: maps.Clone(w.ready)}
+	return &view{state: state, seen: maps.Clone(w.seen), ready: maps.Clone(w.ready), now: time.Unix(0, 0)}
 }
 
 // lead takes one step of the leader from a snapshot, and says whether there was
 // anything to do.
 func (w *world) lead(state *store.State) bool {
-	changes := decide(w.view(state), time.Unix(0, 0))
+	changes := decide(w.view(state)).changes
 	keys := map[string]bool{}
 	for _, c := range changes {
 		if keys[c.Key()] {
@@ -71,14 +71,15 @@ func (w *world) check(before *store.State) {
 		w.checkNode(n, state.ReplicasOn(id))
 	}
 	slots := map[string]resources.ReplicaID{}
-	for id, r := range state.Replicas {
+	for id, r := range state.Replicas.All() {
 		slot := fmt.Sprintf("%s/%d", r.Service, r.Slot)
-		if other, taken := slots[slot]; taken {
+		surges := updates[r.Service].Budget(10).Surge > 0
+		if other, taken := slots[slot]; taken && !surges {
 			w.Fatalf("%s and %s are in slot %s", other, id, slot)
 		}
 		slots[slot] = id
-		if old, found := before.Replicas[id]; found {
-			w.checkChange(old, r)
+		if old, found := before.Replicas.Find(id); found {
+			w.checkChange(old, *r)
 		}
 	}
 }
@@ -121,6 +122,13 @@ func (w *world) step(r resources.Replica) {
 	w.seen[r.ID] = resources.ReplicaStatus{ID: r.ID, State: state}
 }
 
+// updates are how the services of a churn change.
+var updates = map[string]resources.Update{
+	"a": {OnFailure: resources.OnFailureRollback},
+	"b": {Order: resources.StartFirst, MaxUnavailable: resources.Share{Amount: 1, Given: true}},
+	"c": {MaxSurge: resources.Share{Amount: 50, Percent: true, Given: true}, OnFailure: resources.OnFailureRollback},
+}
+
 func (w *world) churn() {
 	state := w.load()
 	name := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(w.T, "service")
@@ -128,13 +136,16 @@ func (w *world) churn() {
 	service, found := state.Services[name]
 	switch rapid.SampledFrom([]string{"put", "scale", "delete", "join", "leave", "silence", "agent", "agent", "crash"}).Draw(w.T, "event") {
 	case "put":
-		next := resources.ServiceRecord{Revision: service.Revision + 1}
-		next.Service.Name, next.Service.Replicas = name, rapid.IntRange(0, 3).Draw(w.T, "replicas")
-		next.Service.Resources.CPU = resources.MilliCPU(100 * rapid.IntRange(1, 9).Draw(w.T, "cpu"))
+		next := resources.Service{Name: name, Replicas: rapid.IntRange(0, 3).Draw(w.T, "replicas"), Update: updates[name]}
+		next.Resources.CPU = resources.MilliCPU(100 * rapid.IntRange(1, 9).Draw(w.T, "cpu"))
 		if rapid.Bool().Draw(w.T, "a port") {
-			next.Service.Ports = []resources.Port{{Target: 80, Protocol: "tcp"}}
+			next.Ports = []resources.Port{{Target: 80, Protocol: "tcp"}}
 		}
-		w.commit(state, store.PutService(next))
+		record, err := revise(service, next, func() (string, error) { return "", nil })
+		if err != nil {
+			w.Fatal(err)
+		}
+		w.commit(state, store.PutService(record))
 	case "scale":
 		if found {
 			service.Service.Replicas = rapid.IntRange(0, 4).Draw(w.T, "replicas")
@@ -155,21 +166,21 @@ func (w *world) churn() {
 	case "silence":
 		w.ready[node] = !w.ready[node]
 	case "agent", "crash":
-		if len(state.Replicas) == 0 {
+		if state.Replicas.Len() == 0 {
 			return
 		}
-		r := sortedReplicas(state)[rapid.IntRange(0, len(state.Replicas)-1).Draw(w.T, "replica")]
+		r := sortedReplicas(state)[rapid.IntRange(0, state.Replicas.Len()-1).Draw(w.T, "replica")]
 		if _, there := state.Nodes[r.Node]; there {
 			w.step(r)
 			if r.Wanted && rapid.Bool().Draw(w.T, "crashes") {
-				w.seen[r.ID] = resources.ReplicaStatus{ID: r.ID, State: resources.ReplicaBackoff, Failures: 1, Reason: resources.ReasonCrashed}
+				w.seen[r.ID] = resources.ReplicaStatus{ID: r.ID, State: resources.ReplicaBackoff, Failures: rapid.SampledFrom([]int{1, rollout.FailuresToReport}).Draw(w.T, "failures"), Reason: resources.ReasonCrashed}
 			}
 		}
 	}
 }
 
-// Whatever happens, in whatever order, while the leader decides too: no node is overcommitted, no slot has two
-// replicas, no replica moves. And once all is quiet, the cluster comes to rest
+// Whatever happens, in whatever order, while the leader decides too: no node is overcommitted, no slot of a
+// service without surge has two replicas, no replica moves. And once all is quiet, the cluster comes to rest
 // with what was asked for.
 func TestDecideConverges(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -225,21 +236,22 @@ func (w *world) checkRest() {
 			w.Fatalf("service %s is still being deleted", name)
 		}
 		replicas := state.ReplicasOf(name)
-		if len(replicas) != s.Service.Replicas {
-			w.Fatalf("service %s has %d replicas, want %d", name, len(replicas), s.Service.Replicas)
+		waits := slices.ContainsFunc(replicas, func(r resources.Replica) bool { return r.Node == "" })
+		surplus := len(replicas) - s.Service.Replicas
+		if surplus != 0 && !(waits && surplus <= s.Service.Update.Budget(s.Service.Replicas).Surge) {
+			w.Fatalf("service %s has %d replicas, want %d: %+v", name, len(replicas), s.Service.Replicas, replicas)
 		}
 		for _, r := range replicas {
 			// Published ports are what one big node may lack.
 			if r.Node == "" && len(r.Template.Ports) > 0 && r.Waiting != "" {
 				continue
 			}
-			waits := slices.ContainsFunc(replicas, func(other resources.Replica) bool { return other.Node == "" })
-			if r.Node == "" || !r.Wanted || r.Revision != s.Revision && !waits {
+			if r.Node == "" || !r.Wanted || !same(r.Template, s.Service.Template) && !waits {
 				w.Fatalf("service %s at revision %d rests with %+v", name, s.Revision, r)
 			}
 		}
 	}
-	for id, r := range state.Replicas {
+	for id, r := range state.Replicas.All() {
 		if _, found := state.Services[r.Service]; !found {
 			w.Fatalf("replica %s is left of a service that is gone", id)
 		}

@@ -64,7 +64,7 @@ func start(t *testing.T, s store.Store) *cluster {
 	c := &cluster{resolver: &fakeResolver{}, images: fakeImages{}}
 	c.server = New(Config{
 		Cluster: resources.ClusterConfig{ID: "c1", Name: "home"}, Self: resources.ServerAddress{Node: "server"}, Authority: newAuthority(t),
-		Store:   s, Images: c.images, Resolve: c.resolver.resolve, Log: slog.New(slog.DiscardHandler),
+		Store: s, Images: c.images, Resolve: c.resolver.resolve, Log: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup

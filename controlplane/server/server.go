@@ -54,15 +54,22 @@ type Config struct {
 	Dial func(ctx context.Context, to resources.ServerAddress) (net.Conn, error)
 }
 
-// NodeTimeout is how long a node may be silent before it counts as not ready:
-// three heartbeats.
-const NodeTimeout = 3 * Heartbeat
+const (
+	// NodeTimeout is how long a node may be silent before it counts as lost, and
+	// its replicas are placed elsewhere: three heartbeats, and a second for the
+	// way.
+	NodeTimeout = 10 * time.Second
+	// manyLost is how much longer the leader waits where more than half of the
+	// nodes fall silent at once. It may be the leader who is cut off, or a switch
+	// that restarts; and the rest could hardly take everything.
+	manyLost = time.Minute
+)
 
 // retryWait is how long the leader waits after a step that failed.
 const retryWait = time.Second
 
 // Heartbeat is how often an agent reports, at least.
-const Heartbeat = 5 * time.Second
+const Heartbeat = 3 * time.Second
 
 // Server is one server of the control plane.
 type Server struct {
@@ -89,7 +96,8 @@ func New(c Config) *Server {
 // rule leads until ctx ends. It commits to st, which refuses what comes too
 // late.
 func (s *Server) rule(ctx context.Context, st store.Store) {
-	s.reports.lead(time.Now())
+	began := time.Now()
+	s.reports.lead(began)
 	for ctx.Err() == nil {
 		err := s.found(ctx)
 		if err == nil {
@@ -114,39 +122,51 @@ func (s *Server) rule(ctx context.Context, st store.Store) {
 		case <-s.reports.news:
 		case <-silence.C:
 		}
-		next := s.reports.nextSilence(time.Now())
-		if err := s.lead(ctx, st); err != nil && ctx.Err() == nil {
+		// What is measured from here keeps its pace where the clock is set.
+		now := began.Add(time.Since(began))
+		next := s.reports.nextSilence(now)
+		wake, err := s.lead(ctx, st, now)
+		if err != nil && ctx.Err() == nil {
 			s.Log.Error("the leader's step was not carried out, and is tried again", "err", err)
 			next = min(next, retryWait)
+		}
+		if !wake.IsZero() {
+			next = min(next, wake.Sub(now))
 		}
 		silence.Reset(next)
 	}
 }
 
-// lead takes one step from one snapshot.
-func (s *Server) lead(ctx context.Context, st store.Store) error {
+// lead takes one step from one snapshot, and says when the next is due though
+// nothing changes.
+func (s *Server) lead(ctx context.Context, st store.Store, now time.Time) (wake time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, NodeTimeout)
 	defer cancel()
 	state, err := s.Store.Load(ctx)
 	if err != nil {
-		return err
+		return wake, err
 	}
-	now := time.Now()
 	s.board.put(state, now)
 	if !s.reports.complete(state, now) {
-		return nil
+		return wake, nil
 	}
-	changes := decide(s.reports.view(state, now), now)
-	if len(changes) == 0 {
-		return nil
+	d := decide(s.reports.view(state, now))
+	if len(d.changes) == 0 {
+		return d.wake, nil
 	}
-	if err := st.Commit(ctx, state, changes); err != nil && !errors.Is(err, store.ErrStale) {
-		return fmt.Errorf("carry out %d decisions: %w", len(changes), err)
+	switch err := st.Commit(ctx, state, d.changes); {
+	case errors.Is(err, store.ErrStale):
+		return d.wake, nil
+	case err != nil:
+		return d.wake, fmt.Errorf("carry out %d decisions: %w", len(d.changes), err)
 	}
-	for _, c := range changes {
+	for _, c := range d.changes {
 		s.Log.Debug("decided", "change", c.Key())
 	}
-	return nil
+	for _, e := range d.told {
+		s.events.add(e.Object, e.Reason, e.Message, now)
+	}
+	return d.wake, nil
 }
 
 // found makes this server the first of its cluster, where there is none yet.

@@ -368,7 +368,7 @@ func TestWaitingForANode(t *testing.T) {
 	big.Name, big.Resources.Memory = "big", 64*resources.GiB
 	c.put(t, big)
 	status := c.until(t, "big", func(s resources.ServiceStatus) bool { return s.State == resources.ServiceFailed })
-	if !strings.Contains(status.Message, "short of memory") {
+	if !strings.Contains(status.Message, "too small in memory") {
 		t.Errorf("the message is %q", status.Message)
 	}
 }
@@ -382,7 +382,7 @@ func TestTheBoardNeverGoesBack(t *testing.T) {
 	s.board.put(fresh, now)
 	s.reports.put("n1", []resources.ReplicaStatus{{ID: "r", State: resources.ReplicaRunning}}, now)
 	v := s.board.put(old, now)
-	if !v.state.Replicas["r"].Wanted || v.seen["r"].State != resources.ReplicaRunning {
-		t.Errorf("the board shows %+v and %+v", v.state.Replicas, v.seen)
+	if !v.state.Replicas.Get("r").Wanted || v.seen["r"].State != resources.ReplicaRunning {
+		t.Errorf("the board shows %+v and %+v", v.state.Replicas.Get("r"), v.seen)
 	}
 }

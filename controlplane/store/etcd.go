@@ -165,7 +165,7 @@ func (e *Etcd) commit(ctx context.Context, guards []clientv3.Cmp, from *State, c
 		var operations []clientv3.Op
 		for _, c := range batch {
 			key := prefix + c.key
-			compares = append(compares, clientv3.Compare(clientv3.ModRevision(key), "=", from.versions[c.key]))
+			compares = append(compares, clientv3.Compare(clientv3.ModRevision(key), "=", from.version(c.key)))
 			if c.value == nil {
 				operations = append(operations, clientv3.OpDelete(key))
 				continue

@@ -7,10 +7,11 @@ import (
 
 // Memory is a Store that forgets, for tests. The zero value is empty.
 type Memory struct {
-	mu       sync.Mutex // guards all below
-	values   map[string][]byte
-	versions map[string]int64
-	clock    int64
+	mu sync.Mutex // guards all below
+	// state is what the store holds. Once Load has given it away, it is never
+	// changed: the next Commit makes another one.
+	state    *State
+	given    bool
 	watchers map[chan struct{}]struct{}
 }
 
@@ -20,47 +21,57 @@ var _ Store = (*Memory)(nil)
 func (m *Memory) Load(context.Context) (*State, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	state := newState()
-	state.Revision = m.clock
-	for key, value := range m.values {
-		if err := state.add(key, value, m.versions[key]); err != nil {
-			return nil, err
-		}
+	m.given = true
+	return m.present(), nil
+}
+
+// present returns what the store holds.
+func (m *Memory) present() *State {
+	if m.state == nil {
+		m.state = newState()
 	}
-	return state, nil
+	return m.state
+}
+
+// next returns what the store holds, to be changed.
+func (m *Memory) next() *State {
+	if m.given {
+		m.state, m.given = m.state.share(), false
+	}
+	return m.present()
 }
 
 // Commit writes the changes.
 func (m *Memory) Commit(_ context.Context, from *State, changes []Change) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, batch := range batches(changes, BatchSize) {
+	for i, batch := range batches(changes, BatchSize) {
 		for _, c := range batch {
-			if m.versions[c.key] != from.versions[c.key] {
+			if m.present().version(c.key) != from.version(c.key) {
 				return ErrStale
 			}
 		}
-		if m.values == nil {
-			m.values, m.versions = map[string][]byte{}, map[string]int64{}
+		if i == 0 {
+			defer m.tell()
 		}
-		m.clock++
-		for _, c := range batch {
-			if c.value == nil {
-				delete(m.values, c.key)
-				delete(m.versions, c.key)
-				continue
-			}
-			text, err := c.encode()
-			if err != nil {
-				return err
-			}
-			m.values[c.key], m.versions[c.key] = text, m.clock
-		}
+		m.write(batch)
 	}
+	return nil
+}
+
+func (m *Memory) write(batch []Change) {
+	state := m.next()
+	state.Revision++
+	for _, c := range batch {
+		state.apply(c, state.Revision)
+	}
+}
+
+// tell wakes all watchers.
+func (m *Memory) tell() {
 	for watcher := range m.watchers {
 		wake(watcher)
 	}
-	return nil
 }
 
 // Watch tells of changes.

@@ -9,6 +9,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/skerry-io/skerry/resources"
 )
@@ -47,14 +49,28 @@ type State struct {
 	Revision int64
 	Nodes    map[resources.NodeID]resources.NodeInfo
 	Services map[string]resources.ServiceRecord
-	Replicas map[resources.ReplicaID]resources.Replica
+	Replicas Replicas
 	// Servers are the nodes that take part in the control plane, or are on their
 	// way in or out.
 	Servers map[resources.NodeID]resources.ServerAddress
 	// Cluster is what concerns the cluster as a whole.
 	Cluster resources.ClusterRecord
-	// versions holds the version of every key, for Commit to compare.
+	// versions holds the versions of nodes and services by their keys, for
+	// Commit to compare. Replicas has its own.
 	versions map[string]int64
+	// owned tells which of the maps are this state's own.
+	owned struct{ nodes, services, servers, versions bool }
+
+	// found is what ReplicasOf and ReplicasOn look into, made when the first
+	// of them is called.
+	find  sync.Once
+	found found
+}
+
+// found is the replicas by service and by node, each sorted.
+type found struct {
+	byService map[string][]*resources.Replica
+	byNode    map[resources.NodeID][]*resources.Replica
 }
 
 // Change sets a key to a value, or removes it where the value is nil.
@@ -96,87 +112,132 @@ func PutService(s resources.ServiceRecord) Change { return Change{servicesPrefix
 func DeleteService(name string) Change { return Change{key: servicesPrefix + name} }
 
 // PutReplica stores a replica.
-func PutReplica(r resources.Replica) Change { return Change{replicasPrefix + string(r.ID), r} }
+func PutReplica(r resources.Replica) Change { return Change{replicasPrefix + string(r.ID), &r} }
 
 // DeleteReplica removes a replica.
 func DeleteReplica(id resources.ReplicaID) Change { return Change{key: replicasPrefix + string(id)} }
 
-func newState() *State {
-	return &State{
-		Nodes:    map[resources.NodeID]resources.NodeInfo{},
-		Services: map[string]resources.ServiceRecord{},
-		Replicas: map[resources.ReplicaID]resources.Replica{},
-		Servers:  map[resources.NodeID]resources.ServerAddress{},
-		versions: map[string]int64{},
-	}
-}
+func newState() *State { return (&State{}).With() }
 
 // With returns the state as it is after the changes; s stays as it was.
 func (s *State) With(changes ...Change) *State {
-	next := newState()
-	next.Revision, next.versions = s.Revision, s.versions
-	maps.Copy(next.Nodes, s.Nodes)
-	maps.Copy(next.Services, s.Services)
-	maps.Copy(next.Replicas, s.Replicas)
-	maps.Copy(next.Servers, s.Servers)
-	next.Cluster = s.Cluster
+	next := s.share()
 	for _, c := range changes {
-		next.apply(c)
+		next.apply(c, s.version(c.key))
 	}
 	return next
 }
 
-func (s *State) apply(c Change) {
-	switch value := c.value.(type) {
-	case resources.NodeInfo:
-		s.Nodes[value.ID] = value
-	case resources.ServiceRecord:
-		s.Services[value.Service.Name] = value
-	case resources.Replica:
-		s.Replicas[value.ID] = value
-	case resources.ServerAddress:
-		s.Servers[value.Node] = value
-	case resources.ClusterRecord:
-		s.Cluster = value
-	case nil:
-		kind, name, _ := strings.Cut(c.key, "/")
-		switch kind + "/" {
-		case nodesPrefix:
-			delete(s.Nodes, resources.NodeID(name))
-		case servicesPrefix:
-			delete(s.Services, name)
-		case replicasPrefix:
-			delete(s.Replicas, resources.ReplicaID(name))
-		case serversPrefix:
-			delete(s.Servers, resources.NodeID(name))
+// share returns a copy that can be changed, and shares with s what it does not
+// change.
+func (s *State) share() *State {
+	next := &State{Revision: s.Revision, Nodes: s.Nodes, Services: s.Services, Replicas: s.Replicas.share(), Servers: s.Servers, Cluster: s.Cluster, versions: s.versions}
+	// The zero State has no maps.
+	if next.Nodes == nil {
+		next.Nodes = map[resources.NodeID]resources.NodeInfo{}
+	}
+	if next.Services == nil {
+		next.Services = map[string]resources.ServiceRecord{}
+	}
+	if next.Servers == nil {
+		next.Servers = map[resources.NodeID]resources.ServerAddress{}
+	}
+	if next.versions == nil {
+		next.versions = map[string]int64{}
+	}
+	return next
+}
+
+// version is that of a key; zero where it is not there.
+func (s *State) version(key string) int64 {
+	if id, isReplica := strings.CutPrefix(key, replicasPrefix); isReplica {
+		if e := s.Replicas.entry(resources.ReplicaID(id)); e != nil {
+			return e.version
 		}
+		return 0
+	}
+	return s.versions[key]
+}
+
+// apply carries out a change of a state that nobody else has yet.
+func (s *State) apply(c Change, version int64) {
+	if id, isReplica := strings.CutPrefix(c.key, replicasPrefix); isReplica {
+		replica, _ := c.value.(*resources.Replica)
+		s.Replicas.put(resources.ReplicaID(id), replica, version)
+		return
+	}
+	own(&s.versions, &s.owned.versions)
+	if c.value == nil {
+		delete(s.versions, c.key)
+	} else {
+		s.versions[c.key] = version
+	}
+	if id, isNode := strings.CutPrefix(c.key, nodesPrefix); isNode {
+		own(&s.Nodes, &s.owned.nodes)
+		set(s.Nodes, resources.NodeID(id), c.value)
+	} else if name, isService := strings.CutPrefix(c.key, servicesPrefix); isService {
+		own(&s.Services, &s.owned.services)
+		set(s.Services, name, c.value)
+	} else if id, isServer := strings.CutPrefix(c.key, serversPrefix); isServer {
+		own(&s.Servers, &s.owned.servers)
+		set(s.Servers, resources.NodeID(id), c.value)
+	} else if c.key == clusterKey {
+		s.Cluster, _ = c.value.(resources.ClusterRecord)
+	}
+}
+
+// own makes a map the state's own, by a copy where it is not.
+func own[K comparable, V any](m *map[K]V, owned *bool) {
+	if !*owned {
+		*m, *owned = maps.Clone(*m), true
+	}
+}
+
+// set sets a key to a value, or removes it where the value is nil.
+func set[K comparable, V any](m map[K]V, key K, value any) {
+	if v, there := value.(V); there {
+		m[key] = v
+	} else {
+		delete(m, key)
 	}
 }
 
 // ReplicasOf returns the replicas of a service, sorted by slot and ID.
 func (s *State) ReplicasOf(service string) []resources.Replica {
-	return s.sorted(func(r resources.Replica) bool { return r.Service == service })
+	return values(s.index().byService[service])
 }
 
 // ReplicasOn returns the replicas that are placed on a node, sorted by ID.
 func (s *State) ReplicasOn(node resources.NodeID) []resources.Replica {
-	return s.sorted(func(r resources.Replica) bool { return r.Node == node })
+	return values(s.index().byNode[node])
 }
 
-func (s *State) sorted(keep func(resources.Replica) bool) []resources.Replica {
-	var some []resources.Replica
-	for _, r := range s.Replicas {
-		if keep(r) {
-			some = append(some, r)
-		}
+func values(replicas []*resources.Replica) []resources.Replica {
+	var all []resources.Replica
+	for _, r := range replicas {
+		all = append(all, *r)
 	}
-	slices.SortFunc(some, func(a, b resources.Replica) int {
-		if a.Service == b.Service && a.Slot != b.Slot {
-			return a.Slot - b.Slot
+	return all
+}
+
+// index finds the replicas of each service and node.
+func (s *State) index() *found {
+	s.find.Do(func() {
+		f := found{map[string][]*resources.Replica{}, map[resources.NodeID][]*resources.Replica{}}
+		for _, r := range s.Replicas.All() {
+			f.byService[r.Service] = append(f.byService[r.Service], r)
+			f.byNode[r.Node] = append(f.byNode[r.Node], r)
 		}
-		return strings.Compare(string(a.ID), string(b.ID))
+		byID := func(a, b *resources.Replica) int { return strings.Compare(string(a.ID), string(b.ID)) }
+		for _, replicas := range f.byService {
+			slices.SortFunc(replicas, func(a, b *resources.Replica) int { return cmp.Or(a.Slot-b.Slot, byID(a, b)) })
+		}
+		for _, replicas := range f.byNode {
+			slices.SortFunc(replicas, byID)
+		}
+		s.found = f
 	})
-	return some
+	return &s.found
 }
 
 // add puts what the store holds under a key into the state. Keys of later
@@ -190,7 +251,7 @@ func (s *State) add(key string, value []byte, version int64) error {
 	case strings.HasPrefix(key, servicesPrefix):
 		c, err = decode[resources.ServiceRecord](key, value)
 	case strings.HasPrefix(key, replicasPrefix):
-		c, err = decode[resources.Replica](key, value)
+		c, err = decode[*resources.Replica](key, value)
 	case strings.HasPrefix(key, serversPrefix):
 		c, err = decode[resources.ServerAddress](key, value)
 	case key == clusterKey:
@@ -201,8 +262,7 @@ func (s *State) add(key string, value []byte, version int64) error {
 	if err != nil {
 		return err
 	}
-	s.apply(c)
-	s.versions[key] = version
+	s.apply(c, version)
 	return nil
 }
 

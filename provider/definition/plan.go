@@ -91,9 +91,11 @@ func (a *Attribute) plan(prior, config any, existed bool) any {
 }
 
 // allDefaults is true for an object that is known though nothing of it was
-// written.
+// written: each of its attributes has a default, or is null.
 func (t *Type) allDefaults() bool {
-	return t.Kind == Object && !slices.ContainsFunc(t.Attributes, func(a *Attribute) bool { return a.Default == nil })
+	return t.Kind == Object && !slices.ContainsFunc(t.Attributes, func(a *Attribute) bool {
+		return a.Default == nil && (a.Computed || !a.Optional)
+	})
 }
 
 // fill gives the planned tree with its unknown leaves replaced by what was

@@ -326,22 +326,23 @@ func providerError[W any]() error {
 	return err
 }
 
-// An object whose attributes all have defaults is known at plan, and goes back
-// to them when its user takes it away.
+// An object whose attributes all have defaults, or may be null, is known at
+// plan, and goes back to that when its user takes it away.
 func TestAnObjectOfDefaultsIsKnownAtPlan(t *testing.T) {
 	typ, err := typeOf(reflect.TypeFor[struct {
 		R struct {
 			CPU    resources.MilliCPU `json:"cpu" iac:"default=100m"`
 			Memory resources.Bytes    `json:"memory" iac:"default=128MiB"`
+			Share  string             `json:"share" iac:"optional"`
 		} `json:"r" iac:"optional,computed"`
 	}](), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]any{"r": map[string]any{"cpu": "100m", "memory": "128MiB"}}
+	want := map[string]any{"r": map[string]any{"cpu": "100m", "memory": "128MiB", "share": nil}}
 	for name, prior := range map[string]any{
 		"at a create": nil,
-		"taken away":  map[string]any{"r": map[string]any{"cpu": "1", "memory": "1GiB"}},
+		"taken away":  map[string]any{"r": map[string]any{"cpu": "1", "memory": "1GiB", "share": "1"}},
 		"as it was":   want,
 	} {
 		if diff := cmp.Diff(want, typ.plan(prior, map[string]any{"r": nil})); diff != "" {

@@ -13,6 +13,8 @@
 //	image-upload       a sparse image into a storage pool, against cp
 //	container-restart  a killed container until its program runs again, against
 //	                   podman start
+//	placements         replicas placed by the scheduler, against swarmkit's: a
+//	                   family, see schedule.go; it needs nothing of the rest
 //
 // It needs root, the packages that the tests need, `make build` and, for
 // node-ready, `make image`. Hypervisor and Podman are its own, and go with it.
@@ -42,15 +44,18 @@ type bench struct {
 	run  func(ctx context.Context, notes io.Writer) (comparison, error)
 }
 
-var benches = []bench{
+var benches = slices.Concat([]bench{
 	{"node-ready", 1.15, nodeReady},
 	{"image-upload", 1.3, imageUpload},
 	{"container-restart", 2.0, containerRestart},
-}
+}, placements())
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == bootsCommand {
 		exit(boots(os.Args[2:]))
+	}
+	if len(os.Args) > 1 && os.Args[1] == placeCommand {
+		exit(place(os.Stdin, os.Stdout))
 	}
 	flag.Usage = func() { fmt.Fprintln(os.Stderr, "usage: bench [-name NAME] [-out FILE] [NAME...]") }
 	name := flag.String("name", "", "take this measurement only; all unless given")
@@ -103,15 +108,18 @@ func measure(ctx context.Context, names []string, out string) error {
 func choose(names []string) ([]bench, error) {
 	var chosen []bench
 	for _, name := range names {
-		i := slices.IndexFunc(benches, func(b bench) bool { return b.name == name })
-		if i < 0 {
-			var known []string
-			for _, b := range benches {
-				known = append(known, b.name)
+		before := len(chosen)
+		var known []string
+		for _, b := range benches {
+			known = append(known, b.name)
+			// A family is chosen by the part that its names have in common.
+			if b.name == name || strings.HasPrefix(b.name, name+"/") {
+				chosen = append(chosen, b)
 			}
+		}
+		if len(chosen) == before {
 			return nil, fmt.Errorf("there is no measurement %q; there are %s", name, strings.Join(known, ", "))
 		}
-		chosen = append(chosen, benches[i])
 	}
 	if len(chosen) == 0 {
 		return benches, nil

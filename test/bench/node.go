@@ -54,7 +54,9 @@ func nodeReady(ctx context.Context, notes io.Writer) (c comparison, err error) {
 	if err != nil {
 		return c, err
 	}
-	c = comparison{ours: result.Ours, against: result.Plain}
+	for i := range result.Ours {
+		c.add(result.Ours[i], result.Plain[i])
+	}
 	fmt.Fprintf(notes, "  the last boot of a node:\n    %s\n", strings.ReplaceAll(strings.TrimSpace(result.Report), "\n", "\n    "))
 	return c, nil
 }

@@ -1,17 +1,21 @@
 package main
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
 )
 
 // comparison is what was measured, of skerry and of what it is held against,
-// in the order in which it was.
-type comparison struct{ ours, against []time.Duration }
+// in the order in which it was: in unit, or in seconds where that is empty.
+type comparison struct {
+	ours, against []float64
+	unit          string
+}
 
 func (c *comparison) add(ours, against time.Duration) {
-	c.ours, c.against = append(c.ours, ours), append(c.against, against)
+	c.ours, c.against = append(c.ours, ours.Seconds()), append(c.against, against.Seconds())
 }
 
 // row is one result, as in build/bench.json. Value and Against are medians in
@@ -27,7 +31,7 @@ type row struct {
 }
 
 func (c comparison) row(b bench) row {
-	r := row{Name: b.name, Unit: "s", Value: median(c.ours).Seconds(), Against: median(c.against).Seconds(), Goal: b.goal}
+	r := row{Name: b.name, Unit: cmp.Or(c.unit, "s"), Value: median(c.ours), Against: median(c.against), Goal: b.goal}
 	r.Ratio = r.Value / r.Against
 	r.Met = r.Ratio <= r.Goal
 	for _, value := range []*float64{&r.Value, &r.Against, &r.Ratio} {
@@ -37,7 +41,7 @@ func (c comparison) row(b bench) row {
 }
 
 // median is the middle one, or the mean of the two in the middle.
-func median(all []time.Duration) time.Duration {
+func median(all []float64) float64 {
 	sorted := slices.Sorted(slices.Values(all))
 	n := len(sorted)
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2

@@ -2,7 +2,6 @@ package main
 
 import (
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -11,19 +10,19 @@ func TestRow(t *testing.T) {
 	b := bench{name: "some", goal: 1.5}
 	for _, test := range []struct {
 		name          string
-		ours, against []time.Duration
+		ours, against []float64
 		want          row
 	}{
 		{
 			"odd, and the goal is met exactly",
-			[]time.Duration{9 * time.Second, 3 * time.Second, time.Second},
-			[]time.Duration{2 * time.Second, time.Second, 90 * time.Second},
+			[]float64{9, 3, 1},
+			[]float64{2, 1, 90},
 			row{Name: "some", Value: 3, Unit: "s", Against: 2, Ratio: 1.5, Goal: 1.5, Met: true},
 		},
 		{
 			"even, and a hair above the goal",
-			[]time.Duration{2 * time.Second, 1002 * time.Millisecond},
-			[]time.Duration{time.Second, time.Second},
+			[]float64{2, 1.002},
+			[]float64{1, 1},
 			row{Name: "some", Value: 1.501, Unit: "s", Against: 1, Ratio: 1.501, Goal: 1.5, Met: false},
 		},
 	} {
@@ -42,6 +41,9 @@ func TestChoose(t *testing.T) {
 	}
 	if one, err := choose([]string{"image-upload"}); err != nil || len(one) != 1 || one[0].name != "image-upload" {
 		t.Errorf("one name gives %v, %v", one, err)
+	}
+	if some, err := choose([]string{"placements"}); err != nil || len(some) < 2 {
+		t.Errorf("the name of a family gives %v, %v", some, err)
 	}
 	if _, err := choose([]string{"nothing"}); err == nil {
 		t.Error("an unknown name is taken")

@@ -195,7 +195,7 @@ func TestServices(t *testing.T) {
 			{"command", `command = ["/nothing"]` + "\n  entrypoint = [\"/nothing\"]", "CommandNotFound"},
 			{"crash", `env = { EXIT = "3" }`, "exit code 3"},
 			{"port", `ports = [{ target = 8080 }]`, "port 8080/tcp is taken by service web"},
-			{"memory", `resources = { memory = "1000GiB" }`, "short of memory"},
+			{"memory", `resources = { memory = "1000GiB" }`, "too small in memory"},
 		} {
 			bad := fmt.Sprintf("resource \"skerry_service\" \"bad\" {\n  cluster = skerry_cluster.home.endpoint\n  name = \"bad\"\n  image = skerry_image.web.reference\n  %s\n}\n", c.service)
 			tf.Configure(t, configure(two, 1, bad))

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	t.Run("what was committed is loaded", func(t *testing.T) { committed(t, open(t)) })
 	t.Run("a stale snapshot is refused", func(t *testing.T) { stale(t, open(t)) })
+	t.Run("a snapshot stays as it was", func(t *testing.T) { snapshot(t, open(t)) })
 	t.Run("deleting what is absent succeeds", func(t *testing.T) { absent(t, open(t)) })
 	t.Run("more changes than a batch holds", func(t *testing.T) { many(t, open(t)) })
 	t.Run("a watcher is told of each change", func(t *testing.T) { watch(t, open(t)) })
@@ -52,7 +54,7 @@ func committed(t *testing.T, s store.Store) {
 	changes := []store.Change{store.PutNode(node), store.PutService(service("web", 1)), store.PutReplica(replica)}
 	before := load(t, s)
 	commit(t, s, changes...)
-	ignore := cmp.Options{cmpopts.IgnoreUnexported(store.State{}), cmpopts.IgnoreFields(store.State{}, "Revision")}
+	ignore := cmp.Options{cmpopts.IgnoreUnexported(store.State{}), cmp.Transformer("All", func(r store.Replicas) map[resources.ReplicaID]*resources.Replica { return maps.Collect(r.All()) }), cmpopts.IgnoreFields(store.State{}, "Revision")}
 	if diff := cmp.Diff(before.With(changes...), load(t, s), ignore); diff != "" {
 		t.Errorf("the store differs from the state with the same changes (-state +store):\n%s", diff)
 	}
@@ -77,6 +79,21 @@ func stale(t *testing.T, s store.Store) {
 	state := load(t, s)
 	if len(state.Services) != 2 || state.Services["web"].Revision != 1 {
 		t.Errorf("a refused commit has left its mark: %v", state.Services)
+	}
+}
+
+func snapshot(t *testing.T, s store.Store) {
+	replica := resources.Replica{ID: "web-1-x", Service: "web", Slot: 1, Node: "n1"}
+	commit(t, s, store.PutReplica(replica))
+	old := load(t, s)
+	replica.Node = "n2"
+	commit(t, s, store.PutReplica(replica), store.PutReplica(resources.Replica{ID: "web-0-x", Service: "web", Node: "n2"}))
+	if got := old.ReplicasOn("n1"); old.Replicas.Len() != 1 || len(got) != 1 || got[0].Node != "n1" {
+		t.Errorf("a snapshot shows what was written later: %v", got)
+	}
+	now := load(t, s)
+	if len(now.ReplicasOn("n1")) > 0 || len(now.ReplicasOn("n2")) != 2 || now.ReplicasOf("web")[0].ID != "web-0-x" {
+		t.Errorf("a new snapshot shows %v", now.ReplicasOn("n2"))
 	}
 }
 

@@ -1,0 +1,152 @@
+package rollout
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/skerry-io/skerry/resources"
+)
+
+// steps gives what can be done now. It counts along, so that all of it together
+// stays within the budget.
+func (s *survey) steps() []Action {
+	var actions []Action
+	stop := func(i int) {
+		r := &s.replicas[i]
+		if r.proven {
+			s.up--
+		}
+		r.state, r.proven = stopping, false
+		actions = append(actions, Action{Do: Stop, Replica: r.ID})
+	}
+	create := func(slot int, revision resources.Revision) {
+		s.total++
+		actions = append(actions, Action{Do: Create, Slot: slot, Revision: revision})
+	}
+	held := s.failing()
+	slots, surplus := s.slots()
+	for _, i := range slices.Backward(surplus) {
+		if s.mayStop(s.replicas[i]) {
+			stop(i)
+		}
+	}
+	for _, slot := range slots {
+		for _, i := range slot.needless(s, held) {
+			if s.mayStop(s.replicas[i]) {
+				stop(i)
+			}
+		}
+	}
+	// What is missing comes before what is changed. While the revision fails,
+	// the last one that ran whole takes its place.
+	limit := s.service.Service.Replicas + s.budget.Surge
+	revision := s.present
+	if held && s.service.Stable != nil {
+		revision = *s.service.Stable
+	}
+	for n, slot := range slots {
+		if slot.empty() && s.total < limit {
+			create(n, revision)
+		}
+	}
+	if held {
+		return actions
+	}
+	for n, slot := range slots {
+		i, found := slot.toMove(s)
+		switch startFirst := s.update.Order == resources.StartFirst; {
+		case !found:
+		case s.replicas[i].state == down:
+			stop(i)
+		case s.total < limit && (startFirst || !s.mayStop(s.replicas[i])):
+			create(n, s.present)
+		case s.mayStop(s.replicas[i]):
+			stop(i)
+		}
+	}
+	return actions
+}
+
+// slot holds the replicas in one slot that count, by their place in the survey.
+type slot struct {
+	current, old, stopping []int
+}
+
+func (s *survey) slots() (slots []slot, surplus []int) {
+	slots = make([]slot, s.service.Service.Replicas)
+	for i, r := range s.replicas {
+		switch {
+		case r.state == lost:
+		case r.Slot >= len(slots):
+			if r.state != stopping {
+				surplus = append(surplus, i)
+			}
+		case r.state == stopping:
+			slots[r.Slot].stopping = append(slots[r.Slot].stopping, i)
+		case r.current:
+			slots[r.Slot].current = append(slots[r.Slot].current, i)
+		default:
+			slots[r.Slot].old = append(slots[r.Slot].old, i)
+		}
+	}
+	return slots, surplus
+}
+
+func (l slot) empty() bool { return len(l.current)+len(l.old)+len(l.stopping) == 0 }
+
+// needless gives the replicas of a slot that another one stands for: all but
+// the best of the present revision; and of the old ones, all but the best while
+// the new one has to prove itself, or while the rollout is held.
+func (l slot) needless(s *survey, held bool) []int {
+	var rest []int
+	if len(l.current) > 1 {
+		rest = append(rest, s.bestFirst(l.current)[1:]...)
+	}
+	if len(l.old) == 0 {
+		return rest
+	}
+	old := s.bestFirst(l.old)
+	if len(l.current) > 0 && !held {
+		if r := s.replicas[s.bestFirst(l.current)[0]]; r.proven || s.needsRoom(r) {
+			return append(rest, old...)
+		}
+	}
+	return append(rest, old[1:]...)
+}
+
+// bestFirst sorts replicas by how far they are. Of two that are as far, the
+// newer comes first: it stands where the other one's node was lost once.
+func (s *survey) bestFirst(some []int) []int {
+	rank := func(r replica) int {
+		switch {
+		case r.proven:
+			return 0
+		case r.state == up:
+			return 1
+		case r.state == unheard:
+			return 2
+		case r.Node != "":
+			return 3
+		default:
+			return 4
+		}
+	}
+	sorted := slices.Clone(some)
+	slices.SortFunc(sorted, func(i, j int) int {
+		a, b := s.replicas[i], s.replicas[j]
+		return cmp.Or(rank(a)-rank(b), b.Created.Compare(a.Created), strings.Compare(string(a.ID), string(b.ID)))
+	})
+	return sorted
+}
+
+// toMove gives the old replica of a slot that the revision has yet to reach. One
+// that was not heard is left until it is known.
+func (l slot) toMove(s *survey) (int, bool) {
+	for _, i := range l.old {
+		if len(l.current)+len(l.stopping) == 0 && (s.replicas[i].state == up || s.replicas[i].state == down) {
+			return i, true
+		}
+	}
+	return 0, false
+}
