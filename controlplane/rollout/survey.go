@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"reflect"
-	"slices"
 	"strings"
 	"time"
 
@@ -61,6 +60,7 @@ type survey struct {
 	// forgot is true where the place of a replica has just become free, and
 	// progressed where the rollout has come forward since it was last written.
 	forgot, progressed bool
+	actions            []Action
 }
 
 // look takes stock. replicas are in order, without those that were just
@@ -160,27 +160,18 @@ func (s *survey) complete() bool {
 func (s *survey) resting() bool { return s.service.Service.Replicas == 0 && s.total == 0 }
 
 // firstFailure says why the first replica of the revision that can't run
-// doesn't.
+// doesn't; nothing while each may still come to run.
 func (s *survey) firstFailure() string {
+	frees, inSlot := s.freeing()
 	for _, r := range s.replicas {
-		if why := s.why(r); why != "" {
-			return why
+		status := s.view.Seen[r.ID]
+		switch {
+		case r.state != down || !r.current:
+		case s.needsRoom(r) && !frees && !inSlot[r.Slot]:
+			return fmt.Sprintf("replica %s: %s: %s%s", r.ID, resources.ReasonNoPlace, r.Waiting, s.hint(r))
+		case broken(status):
+			return fmt.Sprintf("replica %s on node %s: %s", r.ID, s.view.Nodes[r.Node].Name, tell(status))
 		}
-	}
-	return ""
-}
-
-// why says what is wrong with a replica of the present revision, or nothing
-// while it may still come to run.
-func (s *survey) why(r replica) string {
-	status := s.view.Seen[r.ID]
-	switch {
-	case r.state != down || !r.current:
-		return ""
-	case s.needsRoom(r) && !s.makesRoom(r):
-		return fmt.Sprintf("replica %s: %s: %s%s", r.ID, resources.ReasonNoPlace, r.Waiting, s.hint(r))
-	case broken(status):
-		return fmt.Sprintf("replica %s on node %s: %s", r.ID, s.view.Nodes[r.Node].Name, tell(status))
 	}
 	return ""
 }
@@ -205,9 +196,10 @@ func tell(s resources.ReplicaStatus) string {
 // needsRoom is true for a replica that no node can take as things are.
 func (s *survey) needsRoom(r replica) bool { return r.Node == "" && r.Waiting != "" && !r.MayWait }
 
-// makesRoom is true where the service itself still frees what the waiting
-// replica may need: something has just gone, is stopping, or will be stopped.
-func (s *survey) makesRoom(waiting replica) bool {
+// freeing finds out where the service itself still frees what a replica that
+// waits for a place may need: everywhere, because something has just gone, is
+// stopping or will be stopped; or in a slot, for the successor there.
+func (s *survey) freeing() (everywhere bool, inSlot map[int]bool) {
 	proving, proven := map[int]bool{}, map[int]bool{}
 	for _, r := range s.replicas {
 		if r.current && r.Node != "" {
@@ -215,20 +207,20 @@ func (s *survey) makesRoom(waiting replica) bool {
 			proven[r.Slot] = proven[r.Slot] || r.proven
 		}
 	}
-	return s.forgot || slices.ContainsFunc(s.replicas, func(r replica) bool {
-		switch {
+	everywhere, inSlot = s.forgot, map[int]bool{}
+	for _, r := range s.replicas {
+		switch may := s.mayStop(r); {
 		case r.state == lost || r.Node == "":
-			return false
 		case r.state == stopping:
-			return true
+			everywhere = true
 		case r.Slot >= s.service.Service.Replicas:
-			return s.mayStop(r)
-		case r.current:
-			return false
-		default:
-			return proving[r.Slot] || (proven[r.Slot] || r.Slot == waiting.Slot || r.state == down) && s.mayStop(r)
+			everywhere = everywhere || may
+		case !r.current:
+			everywhere = everywhere || proving[r.Slot] || may && (proven[r.Slot] || r.state == down)
+			inSlot[r.Slot] = inSlot[r.Slot] || may
 		}
-	})
+	}
+	return everywhere, inSlot
 }
 
 // hint says how a replica finds room that its predecessor has.
