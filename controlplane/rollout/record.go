@@ -65,10 +65,10 @@ func (s *survey) next() (do Verb, next resources.ServiceRecord) {
 }
 
 // goesBack is true where a failure rolls the service back. A rollback that
-// fails has nowhere to go, and pauses.
+// fails has nowhere to go, since it runs what it would go back to; it pauses.
 func (s *survey) goesBack() bool {
 	return s.update.OnFailure == resources.OnFailureRollback &&
-		s.service.Stable != nil && s.service.Rollout.RolledBack == 0 && !sameRun(*s.service.Stable, s.present)
+		s.service.Stable != nil && !sameRun(*s.service.Stable, s.present)
 }
 
 // wake is when time alone changes something: a replica has been ready for long

@@ -97,7 +97,7 @@ type Decision struct {
 // Plan decides for one service. replicas are all those of the service.
 func Plan(service resources.ServiceRecord, replicas []resources.Replica, v View) Decision {
 	var d Decision
-	var left []resources.Replica
+	var left []*resources.Replica
 	for _, r := range ordered(replicas) {
 		if !r.Wanted && (r.Node == "" || v.Seen[r.ID].State == resources.ReplicaGone) {
 			d.Actions = append(d.Actions, Action{Do: Forget, Replica: r.ID})
@@ -115,7 +115,7 @@ func Plan(service resources.ServiceRecord, replicas []resources.Replica, v View)
 }
 
 // end takes a service that is deleted down.
-func end(left []resources.Replica) []Action {
+func end(left []*resources.Replica) []Action {
 	var actions []Action
 	for _, r := range left {
 		if r.Wanted {
@@ -129,9 +129,12 @@ func end(left []resources.Replica) []Action {
 }
 
 // ordered sorts replicas by slot, newest revision first, and then by ID.
-func ordered(replicas []resources.Replica) []resources.Replica {
-	all := slices.Clone(replicas)
-	slices.SortFunc(all, func(a, b resources.Replica) int {
+func ordered(replicas []resources.Replica) []*resources.Replica {
+	all := make([]*resources.Replica, len(replicas))
+	for i := range replicas {
+		all[i] = &replicas[i]
+	}
+	slices.SortFunc(all, func(a, b *resources.Replica) int {
 		return cmp.Or(a.Slot-b.Slot, b.Revision-a.Revision, strings.Compare(string(a.ID), string(b.ID)))
 	})
 	return all

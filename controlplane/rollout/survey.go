@@ -31,7 +31,7 @@ const (
 
 // replica is a replica with what is known of it.
 type replica struct {
-	resources.Replica
+	*resources.Replica
 	state standing
 	// current is true where it runs the service's present template.
 	current bool
@@ -65,7 +65,7 @@ type survey struct {
 
 // look takes stock. replicas are in order, without those that were just
 // forgotten.
-func look(service resources.ServiceRecord, replicas []resources.Replica, v View, forgot bool) *survey {
+func look(service resources.ServiceRecord, replicas []*resources.Replica, v View, forgot bool) *survey {
 	s := &survey{
 		forgot: forgot, service: service, view: v, update: service.Service.Update,
 		present: resources.Revision{Number: service.Revision, Template: service.Service.Template, ImageDigest: service.ImageDigest},
@@ -74,6 +74,7 @@ func look(service resources.ServiceRecord, replicas []resources.Replica, v View,
 	s.update.SetDefaults()
 	s.budget = s.update.Budget(service.Service.Replicas)
 	current := s.currents(replicas)
+	s.replicas = make([]replica, 0, len(replicas))
 	slots := map[int]bool{}
 	for _, r := range replicas {
 		k := replica{Replica: r, state: s.standing(r), current: current(r)}
@@ -98,14 +99,14 @@ func look(service resources.ServiceRecord, replicas []resources.Replica, v View,
 // currents tells which replicas run the present template. A replica of another
 // revision does where the template is the same: after a rollback, what still
 // runs of the old revision stays.
-func (s *survey) currents(replicas []resources.Replica) func(resources.Replica) bool {
+func (s *survey) currents(replicas []*resources.Replica) func(*resources.Replica) bool {
 	same := map[int]bool{s.service.Revision: true}
 	for _, r := range replicas {
 		if _, known := same[r.Revision]; !known {
 			same[r.Revision] = sameRun(resources.Revision{Template: r.Template, ImageDigest: r.ImageDigest}, s.present)
 		}
 	}
-	return func(r resources.Replica) bool { return same[r.Revision] }
+	return func(r *resources.Replica) bool { return same[r.Revision] }
 }
 
 // sameRun is true where replicas of both revisions do the same.
@@ -113,7 +114,7 @@ func sameRun(a, b resources.Revision) bool {
 	return a.ImageDigest == b.ImageDigest && reflect.DeepEqual(a.Template, b.Template)
 }
 
-func (s *survey) standing(r resources.Replica) standing {
+func (s *survey) standing(r *resources.Replica) standing {
 	status, heard := s.view.Seen[r.ID]
 	switch {
 	case r.Node != "" && s.view.Lost[r.Node]:
@@ -152,7 +153,7 @@ func (s *survey) mayStop(r replica) bool {
 // complete is true where each slot has a proven replica of the revision, and
 // no other is left.
 func (s *survey) complete() bool {
-	return s.done == s.service.Service.Replicas && s.total == s.done && s.done > 0
+	return s.done == s.service.Service.Replicas && s.total == s.done
 }
 
 // resting is true for a service of no replicas: nothing is proven of its
