@@ -58,7 +58,7 @@ func (s *survey) next() (do Verb, next resources.ServiceRecord) {
 		}
 		next.Rollout.Progress, next.Rollout.Paused = now, ""
 		// What is silent for a while doesn't come forward by being heard again.
-		next.Rollout.Done = max(s.done, min(rollout.Done, s.service.Service.Replicas))
+		next.Rollout.Done = max(s.done, min(rollout.Done, s.size))
 		return Note, next
 	}
 	return do, next

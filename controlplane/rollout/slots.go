@@ -40,7 +40,7 @@ func (s *survey) create(slot int, revision resources.Revision) {
 }
 
 // full is true where there is no room for one more.
-func (s *survey) full() bool { return s.total >= s.service.Service.Replicas+s.budget.Surge }
+func (s *survey) full() bool { return s.total >= s.size+s.budget.Surge }
 
 // trim stops what is not needed.
 func (s *survey) trim(slots []slot, surplus []int) {
@@ -89,7 +89,7 @@ type slot struct {
 }
 
 func (s *survey) slots() (slots []slot, surplus []int) {
-	slots = make([]slot, s.service.Service.Replicas)
+	slots = make([]slot, s.size)
 	for i, r := range s.replicas {
 		switch {
 		case r.state == lost:

@@ -48,6 +48,8 @@ type survey struct {
 	budget   resources.Budget
 	view     View
 	replicas []replica
+	// size is how many slots the service has.
+	size int
 	// rolling is true until the revision has run whole once.
 	rolling bool
 	// up counts what a stop has to leave: replicas that do their work, those of
@@ -67,12 +69,12 @@ type survey struct {
 // forgotten.
 func look(service resources.ServiceRecord, replicas []*resources.Replica, v View, forgot bool) *survey {
 	s := &survey{
-		forgot: forgot, service: service, view: v, update: service.Service.Update,
+		forgot: forgot, service: service, size: service.Service.Replicas, view: v, update: service.Service.Update,
 		present: resources.Revision{Number: service.Revision, Template: service.Service.Template, ImageDigest: service.ImageDigest},
 		rolling: service.Stable == nil || service.Stable.Number != service.Revision,
 	}
 	s.update.SetDefaults()
-	s.budget = s.update.Budget(service.Service.Replicas)
+	s.budget = s.update.Budget(s.size)
 	current := s.currents(replicas)
 	s.replicas = make([]replica, 0, len(replicas))
 	slots := map[int]bool{}
@@ -85,7 +87,7 @@ func look(service resources.ServiceRecord, replicas []*resources.Replica, v View
 		}
 		if k.proven {
 			s.up++
-			if k.current && r.Slot < service.Service.Replicas && !slots[r.Slot] {
+			if k.current && r.Slot < s.size && !slots[r.Slot] {
 				slots[r.Slot] = true
 				s.done++
 			}
@@ -147,18 +149,18 @@ func (s *survey) mayStop(r replica) bool {
 	if r.proven {
 		after--
 	}
-	return r.state == down || after >= max(0, s.service.Service.Replicas-s.budget.Unavailable)
+	return r.state == down || after >= max(0, s.size-s.budget.Unavailable)
 }
 
 // complete is true where each slot has a proven replica of the revision, and
 // no other is left.
 func (s *survey) complete() bool {
-	return s.done == s.service.Service.Replicas && s.total == s.done
+	return s.done == s.size && s.total == s.done
 }
 
 // resting is true for a service of no replicas: nothing is proven of its
 // revision, and there is nothing to wait for.
-func (s *survey) resting() bool { return s.service.Service.Replicas == 0 && s.total == 0 }
+func (s *survey) resting() bool { return s.size == 0 && s.total == 0 }
 
 // firstFailure says why the first replica of the revision that can't run
 // doesn't; nothing while each may still come to run.
@@ -214,7 +216,7 @@ func (s *survey) freeing() (everywhere bool, inSlot map[int]bool) {
 		case r.state == lost || r.Node == "":
 		case r.state == stopping:
 			everywhere = true
-		case r.Slot >= s.service.Service.Replicas:
+		case r.Slot >= s.size:
 			everywhere = everywhere || may
 		case !r.current:
 			everywhere = everywhere || proving[r.Slot] || may && (proven[r.Slot] || r.state == down)
