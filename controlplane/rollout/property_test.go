@@ -132,15 +132,14 @@ func (w *walk) holds(before *toy, d rollout.Decision) {
 		w.Fatalf("there are %d replicas: %d, and %d more at most", all, s.Service.Replicas, budget.Surge)
 	}
 	for _, a := range d.Actions {
-		switch a.Do {
-		case rollout.Create:
+		if a.Do == rollout.Create {
 			w.created(s, a, budget)
-		case rollout.RollBack:
+		}
+		if a.Do == rollout.RollBack {
 			w.back++
-			if w.back > w.put {
-				w.Fatalf("%d rollbacks of what was put %d times", w.back, w.put)
-			}
-		default:
+		}
+		if w.back > w.put {
+			w.Fatalf("%d rollbacks of what was put %d times", w.back, w.put)
 		}
 	}
 }

@@ -20,7 +20,6 @@ package rollout
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -98,7 +97,7 @@ type Decision struct {
 // Plan decides for one service. replicas are all those of the service.
 func Plan(service resources.ServiceRecord, replicas []resources.Replica, v View) Decision {
 	var d Decision
-	var left []resources.Replica
+	var left []*resources.Replica
 	for _, r := range ordered(replicas) {
 		if !r.Wanted && (r.Node == "" || v.Seen[r.ID].State == resources.ReplicaGone) {
 			d.Actions = append(d.Actions, Action{Do: Forget, Replica: r.ID})
@@ -111,14 +110,12 @@ func Plan(service resources.ServiceRecord, replicas []resources.Replica, v View)
 		return d
 	}
 	s := look(service, left, v, len(d.Actions) > 0)
-	steps := s.steps()
-	s.progressed = s.progressed || len(steps) > 0 && !s.failing()
-	d.Actions = append(d.Actions, steps...)
+	d.Actions = append(d.Actions, s.steps()...)
 	return s.remember(d)
 }
 
 // end takes a service that is deleted down.
-func end(left []resources.Replica) []Action {
+func end(left []*resources.Replica) []Action {
 	var actions []Action
 	for _, r := range left {
 		if r.Wanted {
@@ -131,120 +128,13 @@ func end(left []resources.Replica) []Action {
 	return actions
 }
 
-// remember adds what the record has to hold from now on, and when to look
-// again.
-func (s *survey) remember(d Decision) Decision {
-	write := func(do Verb, change func(*resources.ServiceRecord)) Decision {
-		next := s.service
-		change(&next)
-		d.Actions = append(d.Actions, Action{Do: do, Record: next})
-		return d
-	}
-	if !s.rolling {
-		return d
-	}
-	now, rollout := s.view.Now.UTC(), s.service.Rollout
-	if s.resting() {
-		if !rollout.Began.IsZero() {
-			return write(Note, func(r *resources.ServiceRecord) {
-				r.Rollout = resources.Rollout{RolledBack: rollout.RolledBack, Reason: rollout.Reason}
-			})
-		}
-		return d
-	}
-	if s.complete() {
-		return write(Complete, func(r *resources.ServiceRecord) {
-			present := s.present
-			r.Stable = &present
-			r.Rollout = resources.Rollout{RolledBack: rollout.RolledBack, Reason: rollout.Reason}
-		})
-	}
-	d.Wake = s.wake()
-	switch why := s.stuck(); {
-	case why != "" && s.goesBack():
-		// Nothing else is done for a revision that is given up.
-		d.Actions = slices.DeleteFunc(d.Actions, func(a Action) bool { return a.Do != Forget })
-		return write(RollBack, func(r *resources.ServiceRecord) {
-			r.Service.Template, r.ImageDigest = s.service.Stable.Template, s.service.Stable.ImageDigest
-			r.Revision++
-			r.Rollout = resources.Rollout{Began: now, Progress: now, RolledBack: s.service.Revision, Reason: why}
-		})
-	case why != "" && rollout.Paused == "":
-		return write(Pause, func(r *resources.ServiceRecord) { r.Rollout.Paused = why })
-	case why == "" && (rollout.Began.IsZero() || rollout.Paused != "" || s.progressed):
-		return write(Note, func(r *resources.ServiceRecord) {
-			if rollout.Began.IsZero() {
-				r.Rollout.Began = now
-			}
-			r.Rollout.Progress, r.Rollout.Done, r.Rollout.Paused = now, s.done, ""
-		})
-	}
-	return d
-}
-
-// goesBack is true where a failure rolls the service back. A rollback that
-// fails has nowhere to go, and pauses.
-func (s *survey) goesBack() bool {
-	return s.update.OnFailure == resources.OnFailureRollback &&
-		s.service.Stable != nil && s.service.Rollout.RolledBack == 0 && !sameRun(*s.service.Stable, s.present)
-}
-
-// wake is when time alone changes something: a replica has been ready for long
-// enough, or the rollout has come no further for too long.
-func (s *survey) wake() time.Time {
-	var next time.Time
-	soonest := func(at time.Time) {
-		if at.After(s.view.Now) && (next.IsZero() || at.Before(next)) {
-			next = at
-		}
-	}
-	for _, r := range s.replicas {
-		if r.current && r.state == up && !r.proven {
-			soonest(s.view.Seen[r.ID].ReadySince.Add(time.Duration(s.update.MinReady)))
-		}
-	}
-	soonest(s.deadline())
-	return next
-}
-
-// deadline is when the rollout counts as failed unless it comes forward. What
-// is stopping has its grace on top.
-func (s *survey) deadline() time.Time {
-	from := s.service.Rollout.Progress
-	if from.Before(s.view.Since) {
-		from = s.view.Since
-	}
-	if s.progressed || s.service.Rollout.Began.IsZero() || from.After(s.view.Now) {
-		from = s.view.Now
-	}
-	var grace resources.Duration
-	for _, r := range s.replicas {
-		if r.state == stopping {
-			grace = max(grace, r.Template.StopGrace)
-		}
-	}
-	return from.Add(time.Duration(s.update.ProgressDeadline + grace))
-}
-
-// stuck says why a rollout does not come forward, or nothing. What fails holds
-// it, until that runs. Being late doesn't: what is late goes on when it can.
-func (s *survey) stuck() string {
-	switch {
-	case s.failing():
-		return s.failure
-	case s.rolling && !s.resting() && !s.view.Now.Before(s.deadline()):
-		return fmt.Sprintf("the rollout has come no further for %s (update.progress_deadline): %s", s.update.ProgressDeadline, s.waitsFor())
-	}
-	return ""
-}
-
-// failing is true while the revision can't run.
-func (s *survey) failing() bool { return s.rolling && s.failure != "" }
-
 // ordered sorts replicas by slot, newest revision first, and then by ID.
-func ordered(replicas []resources.Replica) []resources.Replica {
-	all := slices.Clone(replicas)
-	slices.SortFunc(all, func(a, b resources.Replica) int {
+func ordered(replicas []resources.Replica) []*resources.Replica {
+	all := make([]*resources.Replica, len(replicas))
+	for i := range replicas {
+		all[i] = &replicas[i]
+	}
+	slices.SortFunc(all, func(a, b *resources.Replica) int {
 		return cmp.Or(a.Slot-b.Slot, b.Revision-a.Revision, strings.Compare(string(a.ID), string(b.ID)))
 	})
 	return all

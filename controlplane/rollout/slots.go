@@ -11,61 +11,76 @@ import (
 // steps gives what can be done now. It counts along, so that all of it together
 // stays within the budget.
 func (s *survey) steps() []Action {
-	var actions []Action
-	stop := func(i int) {
-		r := &s.replicas[i]
-		if r.proven {
-			s.up--
-		}
-		r.state, r.proven = stopping, false
-		actions = append(actions, Action{Do: Stop, Replica: r.ID})
-	}
-	create := func(slot int, revision resources.Revision) {
-		s.total++
-		actions = append(actions, Action{Do: Create, Slot: slot, Revision: revision})
-	}
-	held := s.failing()
 	slots, surplus := s.slots()
+	s.trim(slots, surplus)
+	s.fill(slots)
+	if !s.failing() {
+		s.move(slots)
+		s.progressed = s.progressed || len(s.actions) > 0
+	}
+	return s.actions
+}
+
+// stop stops a replica if enough of them stay up.
+func (s *survey) stop(i int) {
+	r := &s.replicas[i]
+	if !s.mayStop(*r) {
+		return
+	}
+	if r.proven {
+		s.up--
+	}
+	r.state, r.proven = stopping, false
+	s.actions = append(s.actions, Action{Do: Stop, Replica: r.ID})
+}
+
+func (s *survey) create(slot int, revision resources.Revision) {
+	s.total++
+	s.actions = append(s.actions, Action{Do: Create, Slot: slot, Revision: revision})
+}
+
+// full is true where there is no room for one more.
+func (s *survey) full() bool { return s.total >= s.size+s.budget.Surge }
+
+// trim stops what is not needed.
+func (s *survey) trim(slots []slot, surplus []int) {
 	for _, i := range slices.Backward(surplus) {
-		if s.mayStop(s.replicas[i]) {
-			stop(i)
+		s.stop(i)
+	}
+	for _, l := range slots {
+		for _, i := range s.needless(l) {
+			s.stop(i)
 		}
 	}
-	for _, slot := range slots {
-		for _, i := range slot.needless(s, held) {
-			if s.mayStop(s.replicas[i]) {
-				stop(i)
-			}
-		}
-	}
-	// What is missing comes before what is changed. While the revision fails,
-	// the last one that ran whole takes its place.
-	limit := s.service.Service.Replicas + s.budget.Surge
+}
+
+// fill makes what is missing. While the revision fails, the last one that ran
+// whole takes its place.
+func (s *survey) fill(slots []slot) {
 	revision := s.present
-	if held && s.service.Stable != nil {
+	if s.failing() && s.service.Stable != nil {
 		revision = *s.service.Stable
 	}
-	for n, slot := range slots {
-		if slot.empty() && s.total < limit {
-			create(n, revision)
+	for n, l := range slots {
+		if l.empty() && !s.full() {
+			s.create(n, revision)
 		}
 	}
-	if held {
-		return actions
-	}
-	for n, slot := range slots {
-		i, found := slot.toMove(s)
-		switch startFirst := s.update.Order == resources.StartFirst; {
+}
+
+// move takes slots on to the present revision, as far as the budget goes.
+func (s *survey) move(slots []slot) {
+	startFirst := s.update.Order == resources.StartFirst
+	for n, l := range slots {
+		i, found := s.toMove(l)
+		switch {
 		case !found:
-		case s.replicas[i].state == down:
-			stop(i)
-		case s.total < limit && (startFirst || !s.mayStop(s.replicas[i])):
-			create(n, s.present)
-		case s.mayStop(s.replicas[i]):
-			stop(i)
+		case s.replicas[i].state != down && !s.full() && (startFirst || !s.mayStop(s.replicas[i])):
+			s.create(n, s.present)
+		default:
+			s.stop(i)
 		}
 	}
-	return actions
 }
 
 // slot holds the replicas in one slot that count, by their place in the survey.
@@ -74,7 +89,7 @@ type slot struct {
 }
 
 func (s *survey) slots() (slots []slot, surplus []int) {
-	slots = make([]slot, s.service.Service.Replicas)
+	slots = make([]slot, s.size)
 	for i, r := range s.replicas {
 		switch {
 		case r.state == lost:
@@ -97,8 +112,8 @@ func (l slot) empty() bool { return len(l.current)+len(l.old)+len(l.stopping) ==
 
 // needless gives the replicas of a slot that another one stands for: all but
 // the best of the present revision; and of the old ones, all but the best while
-// the new one has to prove itself, or while the rollout is held.
-func (l slot) needless(s *survey, held bool) []int {
+// the new one has to prove itself, or while the revision fails.
+func (s *survey) needless(l slot) []int {
 	var rest []int
 	if len(l.current) > 1 {
 		rest = append(rest, s.bestFirst(l.current)[1:]...)
@@ -107,7 +122,7 @@ func (l slot) needless(s *survey, held bool) []int {
 		return rest
 	}
 	old := s.bestFirst(l.old)
-	if len(l.current) > 0 && !held {
+	if len(l.current) > 0 && !s.failing() {
 		if r := s.replicas[s.bestFirst(l.current)[0]]; r.proven || s.needsRoom(r) {
 			return append(rest, old...)
 		}
@@ -142,7 +157,7 @@ func (s *survey) bestFirst(some []int) []int {
 
 // toMove gives the old replica of a slot that the revision has yet to reach. One
 // that was not heard is left until it is known.
-func (l slot) toMove(s *survey) (int, bool) {
+func (s *survey) toMove(l slot) (int, bool) {
 	for _, i := range l.old {
 		if len(l.current)+len(l.stopping) == 0 && (s.replicas[i].state == up || s.replicas[i].state == down) {
 			return i, true

@@ -48,7 +48,7 @@ func Status(service resources.ServiceRecord, replicas []resources.Replica, v Vie
 	return status
 }
 
-func summary(r resources.Replica, v View) resources.ReplicaSummary {
+func summary(r *resources.Replica, v View) resources.ReplicaSummary {
 	s, heard := v.Seen[r.ID]
 	if !heard {
 		s = resources.ReplicaStatus{ID: r.ID, State: resources.ReplicaPending, Message: r.Waiting}
@@ -60,7 +60,7 @@ func summary(r resources.Replica, v View) resources.ReplicaSummary {
 	}
 }
 
-func published(r resources.Replica, node resources.NodeInfo) []string {
+func published(r *resources.Replica, node resources.NodeInfo) []string {
 	if len(node.Addresses) == 0 {
 		return nil
 	}

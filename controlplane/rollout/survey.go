@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"reflect"
-	"slices"
 	"strings"
 	"time"
 
@@ -32,7 +31,7 @@ const (
 
 // replica is a replica with what is known of it.
 type replica struct {
-	resources.Replica
+	*resources.Replica
 	state standing
 	// current is true where it runs the service's present template.
 	current bool
@@ -49,6 +48,8 @@ type survey struct {
 	budget   resources.Budget
 	view     View
 	replicas []replica
+	// size is how many slots the service has.
+	size int
 	// rolling is true until the revision has run whole once.
 	rolling bool
 	// up counts what a stop has to leave: replicas that do their work, those of
@@ -61,19 +62,21 @@ type survey struct {
 	// forgot is true where the place of a replica has just become free, and
 	// progressed where the rollout has come forward since it was last written.
 	forgot, progressed bool
+	actions            []Action
 }
 
 // look takes stock. replicas are in order, without those that were just
 // forgotten.
-func look(service resources.ServiceRecord, replicas []resources.Replica, v View, forgot bool) *survey {
+func look(service resources.ServiceRecord, replicas []*resources.Replica, v View, forgot bool) *survey {
 	s := &survey{
-		forgot: forgot, service: service, view: v, update: service.Service.Update,
+		forgot: forgot, service: service, size: service.Service.Replicas, view: v, update: service.Service.Update,
 		present: resources.Revision{Number: service.Revision, Template: service.Service.Template, ImageDigest: service.ImageDigest},
 		rolling: service.Stable == nil || service.Stable.Number != service.Revision,
 	}
 	s.update.SetDefaults()
-	s.budget = s.update.Budget(service.Service.Replicas)
+	s.budget = s.update.Budget(s.size)
 	current := s.currents(replicas)
+	s.replicas = make([]replica, 0, len(replicas))
 	slots := map[int]bool{}
 	for _, r := range replicas {
 		k := replica{Replica: r, state: s.standing(r), current: current(r)}
@@ -84,7 +87,7 @@ func look(service resources.ServiceRecord, replicas []resources.Replica, v View,
 		}
 		if k.proven {
 			s.up++
-			if k.current && r.Slot < service.Service.Replicas && !slots[r.Slot] {
+			if k.current && r.Slot < s.size && !slots[r.Slot] {
 				slots[r.Slot] = true
 				s.done++
 			}
@@ -98,14 +101,14 @@ func look(service resources.ServiceRecord, replicas []resources.Replica, v View,
 // currents tells which replicas run the present template. A replica of another
 // revision does where the template is the same: after a rollback, what still
 // runs of the old revision stays.
-func (s *survey) currents(replicas []resources.Replica) func(resources.Replica) bool {
+func (s *survey) currents(replicas []*resources.Replica) func(*resources.Replica) bool {
 	same := map[int]bool{s.service.Revision: true}
 	for _, r := range replicas {
 		if _, known := same[r.Revision]; !known {
 			same[r.Revision] = sameRun(resources.Revision{Template: r.Template, ImageDigest: r.ImageDigest}, s.present)
 		}
 	}
-	return func(r resources.Replica) bool { return same[r.Revision] }
+	return func(r *resources.Replica) bool { return same[r.Revision] }
 }
 
 // sameRun is true where replicas of both revisions do the same.
@@ -113,7 +116,7 @@ func sameRun(a, b resources.Revision) bool {
 	return a.ImageDigest == b.ImageDigest && reflect.DeepEqual(a.Template, b.Template)
 }
 
-func (s *survey) standing(r resources.Replica) standing {
+func (s *survey) standing(r *resources.Replica) standing {
 	status, heard := s.view.Seen[r.ID]
 	switch {
 	case r.Node != "" && s.view.Lost[r.Node]:
@@ -146,41 +149,32 @@ func (s *survey) mayStop(r replica) bool {
 	if r.proven {
 		after--
 	}
-	return r.state == down || after >= max(0, s.service.Service.Replicas-s.budget.Unavailable)
+	return r.state == down || after >= max(0, s.size-s.budget.Unavailable)
 }
 
 // complete is true where each slot has a proven replica of the revision, and
 // no other is left.
 func (s *survey) complete() bool {
-	return s.done == s.service.Service.Replicas && s.total == s.done && s.done > 0
+	return s.done == s.size && s.total == s.done
 }
 
 // resting is true for a service of no replicas: nothing is proven of its
 // revision, and there is nothing to wait for.
-func (s *survey) resting() bool { return s.service.Service.Replicas == 0 && s.total == 0 }
+func (s *survey) resting() bool { return s.size == 0 && s.total == 0 }
 
 // firstFailure says why the first replica of the revision that can't run
-// doesn't.
+// doesn't; nothing while each may still come to run.
 func (s *survey) firstFailure() string {
+	frees, inSlot := s.freeing()
 	for _, r := range s.replicas {
-		if why := s.why(r); why != "" {
-			return why
+		status := s.view.Seen[r.ID]
+		switch {
+		case r.state != down || !r.current:
+		case s.needsRoom(r) && !frees && !inSlot[r.Slot]:
+			return fmt.Sprintf("replica %s: %s: %s%s", r.ID, resources.ReasonNoPlace, r.Waiting, s.hint(r))
+		case broken(status):
+			return fmt.Sprintf("replica %s on node %s: %s", r.ID, s.view.Nodes[r.Node].Name, tell(status))
 		}
-	}
-	return ""
-}
-
-// why says what is wrong with a replica of the present revision, or nothing
-// while it may still come to run.
-func (s *survey) why(r replica) string {
-	status := s.view.Seen[r.ID]
-	switch {
-	case r.state != down || !r.current:
-		return ""
-	case s.needsRoom(r) && !s.makesRoom(r):
-		return fmt.Sprintf("replica %s: %s: %s%s", r.ID, resources.ReasonNoPlace, r.Waiting, s.hint(r))
-	case broken(status):
-		return fmt.Sprintf("replica %s on node %s: %s", r.ID, s.view.Nodes[r.Node].Name, tell(status))
 	}
 	return ""
 }
@@ -205,9 +199,10 @@ func tell(s resources.ReplicaStatus) string {
 // needsRoom is true for a replica that no node can take as things are.
 func (s *survey) needsRoom(r replica) bool { return r.Node == "" && r.Waiting != "" && !r.MayWait }
 
-// makesRoom is true where the service itself still frees what the waiting
-// replica may need: something has just gone, is stopping, or will be stopped.
-func (s *survey) makesRoom(waiting replica) bool {
+// freeing finds out where the service itself still frees what a replica that
+// waits for a place may need: everywhere, because something has just gone, is
+// stopping or will be stopped; or in a slot, for the successor there.
+func (s *survey) freeing() (everywhere bool, inSlot map[int]bool) {
 	proving, proven := map[int]bool{}, map[int]bool{}
 	for _, r := range s.replicas {
 		if r.current && r.Node != "" {
@@ -215,20 +210,20 @@ func (s *survey) makesRoom(waiting replica) bool {
 			proven[r.Slot] = proven[r.Slot] || r.proven
 		}
 	}
-	return s.forgot || slices.ContainsFunc(s.replicas, func(r replica) bool {
-		switch {
+	everywhere, inSlot = s.forgot, map[int]bool{}
+	for _, r := range s.replicas {
+		switch may := s.mayStop(r); {
 		case r.state == lost || r.Node == "":
-			return false
 		case r.state == stopping:
-			return true
-		case r.Slot >= s.service.Service.Replicas:
-			return s.mayStop(r)
-		case r.current:
-			return false
-		default:
-			return proving[r.Slot] || (proven[r.Slot] || r.Slot == waiting.Slot || r.state == down) && s.mayStop(r)
+			everywhere = true
+		case r.Slot >= s.size:
+			everywhere = everywhere || may
+		case !r.current:
+			everywhere = everywhere || proving[r.Slot] || may && (proven[r.Slot] || r.state == down)
+			inSlot[r.Slot] = inSlot[r.Slot] || may
 		}
-	})
+	}
+	return everywhere, inSlot
 }
 
 // hint says how a replica finds room that its predecessor has.

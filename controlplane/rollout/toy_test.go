@@ -113,24 +113,30 @@ func (t *toy) carryOut(a rollout.Action) []string {
 	case rollout.Finish:
 		t.ended = true
 		return []string{"finish"}
-	case rollout.Note, rollout.Pause, rollout.RollBack, rollout.Complete:
-	}
-	before := t.service
-	t.service = a.Record
-	first := func(text string) string { line, _, _ := strings.Cut(text, "\n"); return line }
-	switch a.Do {
+	case rollout.Note:
+		t.service = a.Record
+		return nil
 	case rollout.Pause:
-		return []string{"pause: " + first(a.Record.Rollout.Paused)}
+		t.service = a.Record
+		return []string{"pause: " + firstLine(a.Record.Rollout.Paused)}
 	case rollout.RollBack:
+		from := t.service.Stable.Number
+		t.service = a.Record
 		return []string{
-			fmt.Sprintf("roll back to revision %d, as revision %d, because", before.Stable.Number, a.Record.Revision),
-			"  " + first(a.Record.Rollout.Reason),
+			fmt.Sprintf("roll back to revision %d, as revision %d, because", from, a.Record.Revision),
+			"  " + firstLine(a.Record.Rollout.Reason),
 		}
 	case rollout.Complete:
+		t.service = a.Record
 		return []string{fmt.Sprintf("complete revision %d", a.Record.Revision)}
-	default:
-		return nil
 	}
+	t.fatal("there is no action %v", a)
+	return nil
+}
+
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	return line
 }
 
 func (t *toy) index(id resources.ReplicaID) int {

@@ -21,44 +21,42 @@ type decision struct {
 	told []resources.Event
 	// wake is when to decide anew though nothing has changed; zero for never.
 	wake time.Time
+	// state is as it will be after the changes.
+	state *store.State
+}
+
+func (d *decision) change(c ...store.Change) {
+	d.changes = append(d.changes, c...)
+	d.state = d.state.With(c...)
 }
 
 // decide turns what the planners say of a view into changes of the store.
-func decide(v *view) decision {
-	var d decision
-	state := v.state
-	change := func(c ...store.Change) {
-		d.changes = append(d.changes, c...)
-		state = state.With(c...)
-	}
+func decide(v *view) *decision {
+	d := &decision{state: v.state}
 	// Nothing is left of a replica whose node was removed.
-	for _, r := range sortedReplicas(state) {
-		if _, found := state.Nodes[r.Node]; r.Node != "" && !found {
-			change(store.DeleteReplica(r.ID))
+	for _, r := range sortedReplicas(d.state) {
+		if _, found := d.state.Nodes[r.Node]; r.Node != "" && !found {
+			d.change(store.DeleteReplica(r.ID))
 		}
 	}
-	for _, leaving := range leaving(v, state) {
-		r := state.Replicas.Get(leaving.Replica)
-		r.Wanted = false
-		change(store.PutReplica(r))
-		d.told = append(d.told, resources.Event{Object: "replica/" + string(r.ID), Reason: "Moved", Message: "it leaves, since " + leaving.Reason})
-	}
+	d.move(v)
 	for _, name := range slices.Sorted(maps.Keys(v.state.Services)) {
-		service := state.Services[name]
-		plan := rollout.Plan(service, state.ReplicasOf(name), v.rollout(state))
-		for _, action := range plan.Actions {
-			change(carryOut(state, service, action, v.now))
-			if text := tell(service, action); text != "" {
-				d.told = append(d.told, resources.Event{Object: "service/" + name, Reason: reasons[action.Do], Message: text})
-			}
-		}
-		if d.wake.IsZero() || !plan.Wake.IsZero() && plan.Wake.Before(d.wake) {
-			d.wake = plan.Wake
-		}
+		d.rollOut(v, v.state.Services[name])
 	}
-	change(place(v, state)...)
+	d.change(place(v, d.state)...)
 	d.changes = lastOfEachKey(d.changes)
 	return d
+}
+
+// move stops the replicas that have to leave their nodes; the rollouts put others
+// in their places.
+func (d *decision) move(v *view) {
+	for _, m := range leaving(v, d.state) {
+		r := d.state.Replicas.Get(m.Replica)
+		r.Wanted = false
+		d.change(store.PutReplica(r))
+		d.told = append(d.told, resources.Event{Object: "replica/" + string(r.ID), Reason: "Moved", Message: "it leaves, since " + m.Reason})
+	}
 }
 
 // leaving chooses the replicas that leave their nodes now, of those that may not
@@ -85,41 +83,52 @@ func leaving(v *view, state *store.State) []schedule.Misplacement {
 	})
 }
 
-// carryOut gives the change that a planned action makes.
-func carryOut(state *store.State, service resources.ServiceRecord, action rollout.Action, now time.Time) store.Change {
-	switch action.Do {
-	case rollout.Create:
-		return store.PutReplica(newReplica(service.Service.Name, action.Slot, action.Revision, now))
-	case rollout.Stop:
-		r := state.Replicas.Get(action.Replica)
-		r.Wanted = false
-		return store.PutReplica(r)
-	case rollout.Forget:
-		return store.DeleteReplica(action.Replica)
-	case rollout.Finish:
-		return store.DeleteService(service.Service.Name)
-	default:
-		return store.PutService(action.Record)
+// rollOut takes a service as far as it can go now.
+func (d *decision) rollOut(v *view, service resources.ServiceRecord) {
+	name := service.Service.Name
+	plan := rollout.Plan(service, d.state.ReplicasOf(name), v.rollout(d.state))
+	if d.wake.IsZero() || !plan.Wake.IsZero() && plan.Wake.Before(d.wake) {
+		d.wake = plan.Wake
 	}
+	var changes []store.Change
+	for _, a := range plan.Actions {
+		switch a.Do {
+		case rollout.Create:
+			changes = append(changes, store.PutReplica(newReplica(name, a.Slot, a.Revision, v.now)))
+		case rollout.Stop:
+			r := d.state.Replicas.Get(a.Replica)
+			r.Wanted = false
+			changes = append(changes, store.PutReplica(r))
+		case rollout.Forget:
+			changes = append(changes, store.DeleteReplica(a.Replica))
+		case rollout.Finish:
+			changes = append(changes, store.DeleteService(name))
+		case rollout.Note, rollout.Pause, rollout.RollBack, rollout.Complete:
+			changes = append(changes, store.PutService(a.Record))
+			d.tell(service, a)
+		}
+	}
+	d.change(changes...)
 }
 
-// reasons name what people hear of.
-var reasons = map[rollout.Verb]string{rollout.Pause: "RolloutPaused", rollout.RollBack: "RolledBack", rollout.Complete: "RolledOut"}
-
-// tell says in a line what a person hears of an action: how a rollout ended, or
-// what keeps it from going on.
-func tell(service resources.ServiceRecord, action rollout.Action) string {
-	next := action.Record
-	switch action.Do {
+// tell says in a line what a person hears of a rollout: how it ended, or what
+// keeps it from going on.
+func (d *decision) tell(service resources.ServiceRecord, a rollout.Action) {
+	event := resources.Event{Object: "service/" + service.Service.Name}
+	switch next := a.Record; a.Do {
 	case rollout.Pause:
-		return fmt.Sprintf("the rollout of revision %d does not go on: %s", next.Revision, firstLine(next.Rollout.Paused))
+		event.Reason = "RolloutPaused"
+		event.Message = fmt.Sprintf("the rollout of revision %d does not go on: %s", next.Revision, firstLine(next.Rollout.Paused))
 	case rollout.RollBack:
-		return fmt.Sprintf("revision %d goes back to what ran as revision %d: %s", next.Revision, service.Stable.Number, firstLine(next.Rollout.Reason))
+		event.Reason = "RolledBack"
+		event.Message = fmt.Sprintf("revision %d goes back to what ran as revision %d: %s", next.Revision, service.Stable.Number, firstLine(next.Rollout.Reason))
 	case rollout.Complete:
-		return fmt.Sprintf("revision %d runs", next.Revision)
-	default:
-		return ""
+		event.Reason = "RolledOut"
+		event.Message = fmt.Sprintf("revision %d runs", next.Revision)
+	case rollout.Create, rollout.Stop, rollout.Forget, rollout.Finish, rollout.Note:
+		return
 	}
+	d.told = append(d.told, event)
 }
 
 func firstLine(text string) string {

@@ -238,7 +238,7 @@ func (w *world) checkRest() {
 		replicas := state.ReplicasOf(name)
 		waits := slices.ContainsFunc(replicas, func(r resources.Replica) bool { return r.Node == "" })
 		surplus := len(replicas) - s.Service.Replicas
-		if surplus != 0 && !(waits && surplus <= s.Service.Update.Budget(s.Service.Replicas).Surge) {
+		if surplus != 0 && (!waits || surplus > s.Service.Update.Budget(s.Service.Replicas).Surge) {
 			w.Fatalf("service %s has %d replicas, want %d: %+v", name, len(replicas), s.Service.Replicas, replicas)
 		}
 		for _, r := range replicas {

@@ -280,3 +280,41 @@ func TestReadySince(t *testing.T) {
 		t.Errorf("ready since (-want +got):\n%s", diff)
 	}
 }
+
+// A published port is free on no other node than one's own: with the defaults
+// a rollout needs none, start-first says what it needs, and takes it where it
+// is allowed to.
+func TestAPortOnASingleNode(t *testing.T) {
+	onAClock(t, &store.Memory{}, func(t *testing.T, s *Server) {
+		a := &agents{Server: s}
+		a.join(t, "n1")
+		service := web(1)
+		service.Ports = []resources.Port{{Target: 80}}
+		a.put(t, service)
+		a.live(t, 10*time.Second)
+		service.Image = "localhost/web:2"
+		a.put(t, service)
+		a.live(t, 15*time.Second)
+		if status := a.web(t); !running(2)(status) {
+			t.Fatalf("with the defaults it is %+v", status)
+		}
+		service.Image, service.Update.Order = "localhost/web:3", resources.StartFirst
+		a.put(t, service)
+		a.live(t, 15*time.Second)
+		status := a.web(t)
+		if status.State != resources.ServiceFailed || status.Replicas[1].Status.State != resources.ReplicaRunning {
+			t.Errorf("start-first is %+v", status)
+		}
+		for _, word := range []string{"NoPlace", "port 80/tcp", "raise update.max_unavailable, which is 0"} {
+			if !strings.Contains(status.Message, word) {
+				t.Errorf("the message lacks %q: %s", word, status.Message)
+			}
+		}
+		service.Update.MaxUnavailable = resources.Share{Amount: 1, Given: true}
+		a.put(t, service)
+		a.live(t, 15*time.Second)
+		if status := a.web(t); !running(3)(status) {
+			t.Errorf("where one may be missing, it is %+v", status)
+		}
+	})
+}
