@@ -111,6 +111,15 @@ type Assignment struct {
 	Server *ServerConfig `json:"server,omitempty"`
 }
 
+// ImageRecord is an image that the cluster's registry holds.
+type ImageRecord struct {
+	Name   string `json:"name"`
+	Digest string `json:"digest"`
+}
+
+// Key names the image, as NAME@DIGEST.
+func (i ImageRecord) Key() string { return i.Name + "@" + i.Digest }
+
 // ClusterRecord is what the store keeps of a cluster as a whole.
 type ClusterRecord struct {
 	// Servers are the nodes that are to run the control plane.

@@ -21,6 +21,7 @@ import (
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", s.led(s.leaderHandler()))
+	mux.Handle("/v2/", s.registryHandler())
 	mux.HandleFunc("GET /v1/cluster", s.getCluster)
 	return mux
 }
@@ -44,7 +45,6 @@ func (s *Server) leaderHandler() http.Handler {
 	mux.Handle("GET /v1/events", api.Handler(func(*http.Request) (any, error) { return s.events.list(), nil }))
 	mux.Handle("GET /v1/images/{name...}", api.Handler(s.getImage))
 	mux.Handle("DELETE /v1/images/{name...}", api.Handler(s.deleteImage))
-	mux.Handle("/v2/", s.Images)
 	return mux
 }
 
@@ -328,6 +328,9 @@ func (s *Server) deleteService(r *http.Request) (any, error) {
 
 func (s *Server) getImage(r *http.Request) (any, error) {
 	name, digest := r.PathValue("name"), r.URL.Query().Get("digest")
+	if err := s.fetch(r.Context(), resources.ImageRecord{Name: name, Digest: digest}); err != nil {
+		s.Log.Info("an image is not here, and not fetched either", "err", err)
+	}
 	found, err := s.Images.Has(r.Context(), name, digest)
 	if err != nil {
 		return nil, err
@@ -339,5 +342,15 @@ func (s *Server) getImage(r *http.Request) (any, error) {
 }
 
 func (s *Server) deleteImage(r *http.Request) (any, error) {
-	return nil, s.Images.Delete(r.Context(), r.PathValue("name"), r.URL.Query().Get("digest"))
+	image := resources.ImageRecord{Name: r.PathValue("name"), Digest: r.URL.Query().Get("digest")}
+	err := s.update(r.Context(), func(state *store.State) ([]store.Change, error) {
+		if _, found := state.Images[image.Key()]; !found {
+			return nil, nil
+		}
+		return []store.Change{store.DeleteImage(image)}, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.Images.Delete(r.Context(), image.Name, image.Digest)
 }

@@ -77,7 +77,10 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	go s.observe(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	running.Go(func() { s.observe(ctx) })
+	running.Go(func() { s.mirror(ctx) })
 	for ctx.Err() == nil {
 		term, err := s.Election.Campaign(ctx, string(value))
 		if err != nil {

@@ -285,7 +285,7 @@ func TestReadySince(t *testing.T) {
 // a rollout needs none, start-first says what it needs, and takes it where it
 // is allowed to.
 func TestAPortOnASingleNode(t *testing.T) {
-	onAClock(t, &store.Memory{}, func(t *testing.T, s *Server) {
+	onAClock(t, admitting(t, "n1", "n2"), func(t *testing.T, s *Server) {
 		a := &agents{Server: s}
 		a.join(t, "n1")
 		service := web(1)

@@ -80,6 +80,8 @@ type Server struct {
 	leadership *leadership
 	walk       *walk
 
+	fetching sync.Mutex // held while an image is fetched
+
 	mu         sync.Mutex // guards transports
 	transports map[resources.ServerAddress]*http.Transport
 }

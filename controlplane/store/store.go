@@ -53,13 +53,15 @@ type State struct {
 	// Servers are the nodes that take part in the control plane, or are on their
 	// way in or out.
 	Servers map[resources.NodeID]resources.ServerAddress
+	// Images are those of the cluster's registry, by their keys.
+	Images map[string]resources.ImageRecord
 	// Cluster is what concerns the cluster as a whole.
 	Cluster resources.ClusterRecord
 	// versions holds the versions of nodes and services by their keys, for
 	// Commit to compare. Replicas has its own.
 	versions map[string]int64
 	// owned tells which of the maps are this state's own.
-	owned struct{ nodes, services, servers, versions bool }
+	owned struct{ nodes, services, servers, images, versions bool }
 
 	// found is what ReplicasOf and ReplicasOn look into, made when the first
 	// of them is called.
@@ -87,11 +89,18 @@ const (
 	servicesPrefix = "services/"
 	replicasPrefix = "replicas/"
 	serversPrefix  = "servers/"
+	imagesPrefix   = "images/"
 	clusterKey     = "cluster/record"
 )
 
 // PutCluster stores what concerns the cluster as a whole.
 func PutCluster(c resources.ClusterRecord) Change { return Change{clusterKey, c} }
+
+// PutImage stores that the cluster's registry holds an image.
+func PutImage(i resources.ImageRecord) Change { return Change{imagesPrefix + i.Key(), i} }
+
+// DeleteImage removes an image.
+func DeleteImage(i resources.ImageRecord) Change { return Change{key: imagesPrefix + i.Key()} }
 
 // PutServer stores a server.
 func PutServer(s resources.ServerAddress) Change { return Change{serversPrefix + string(s.Node), s} }
@@ -131,7 +140,7 @@ func (s *State) With(changes ...Change) *State {
 // share returns a copy that can be changed, and shares with s what it does not
 // change.
 func (s *State) share() *State {
-	next := &State{Revision: s.Revision, Nodes: s.Nodes, Services: s.Services, Replicas: s.Replicas.share(), Servers: s.Servers, Cluster: s.Cluster, versions: s.versions}
+	next := &State{Revision: s.Revision, Nodes: s.Nodes, Services: s.Services, Replicas: s.Replicas.share(), Servers: s.Servers, Images: s.Images, Cluster: s.Cluster, versions: s.versions}
 	// The zero State has no maps.
 	if next.Nodes == nil {
 		next.Nodes = map[resources.NodeID]resources.NodeInfo{}
@@ -141,6 +150,9 @@ func (s *State) share() *State {
 	}
 	if next.Servers == nil {
 		next.Servers = map[resources.NodeID]resources.ServerAddress{}
+	}
+	if next.Images == nil {
+		next.Images = map[string]resources.ImageRecord{}
 	}
 	if next.versions == nil {
 		next.versions = map[string]int64{}
@@ -181,6 +193,9 @@ func (s *State) apply(c Change, version int64) {
 	} else if id, isServer := strings.CutPrefix(c.key, serversPrefix); isServer {
 		own(&s.Servers, &s.owned.servers)
 		set(s.Servers, resources.NodeID(id), c.value)
+	} else if key, isImage := strings.CutPrefix(c.key, imagesPrefix); isImage {
+		own(&s.Images, &s.owned.images)
+		set(s.Images, key, c.value)
 	} else if c.key == clusterKey {
 		s.Cluster, _ = c.value.(resources.ClusterRecord)
 	}
@@ -254,6 +269,8 @@ func (s *State) add(key string, value []byte, version int64) error {
 		c, err = decode[*resources.Replica](key, value)
 	case strings.HasPrefix(key, serversPrefix):
 		c, err = decode[resources.ServerAddress](key, value)
+	case strings.HasPrefix(key, imagesPrefix):
+		c, err = decode[resources.ImageRecord](key, value)
 	case key == clusterKey:
 		c, err = decode[resources.ClusterRecord](key, value)
 	default:

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -79,18 +80,27 @@ func endpoints(hosts ...*dev) string {
 	return strings.Join(all, ", ")
 }
 
-// placed counts the running replicas of the service by node.
-func placed(t *testing.T, control *client.Server, service string) map[string]int {
+// allRun returns once all replicas of the service run, and counts them by node.
+func allRun(t *testing.T, control *client.Server, service string) map[resources.NodeID]int {
 	t.Helper()
-	status, err := control.Service(t.Context(), service)
-	if err != nil {
-		t.Fatal(err)
-	}
-	count := map[string]int{}
-	for _, r := range status.Replicas {
-		if r.Status.State == resources.ReplicaRunning {
-			count[r.NodeName]++
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	count := map[resources.NodeID]int{}
+	var last resources.ServiceStatus
+	err := control.WatchService(ctx, service, func(s resources.ServiceStatus) (bool, error) {
+		clear(count)
+		running := 0
+		for _, r := range s.Replicas {
+			if r.Status.State == resources.ReplicaRunning && r.Wanted {
+				count[r.Node]++
+				running++
+			}
 		}
+		last = s
+		return running != s.Service.Replicas || len(s.Replicas) != running, nil
+	})
+	if err != nil {
+		t.Fatalf("%v; %s is %+v", err, service, last)
 	}
 	return count
 }
@@ -141,6 +151,9 @@ func TestCluster(t *testing.T) {
 			}
 		}
 		t.Logf("another server leads after %s", time.Since(began).Round(time.Millisecond))
+		// Its replicas run elsewhere, from an image that was pushed to it.
+		count := allRun(t, control, "web")
+		t.Logf("its replicas run elsewhere after %s: %v", time.Since(began).Round(time.Millisecond), count)
 		hosts[0].start(t)
 	})
 	t.Run("a worker leaves", func(t *testing.T) {
@@ -156,7 +169,9 @@ func TestCluster(t *testing.T) {
 		tf.Configure(t, configure(hosts[1:2], nil))
 		tf.Apply(t)
 		tf.Settled(t)
-		t.Log(placed(t, controlOf(t, hosts[1]), "web"))
+		if count := allRun(t, controlOf(t, hosts[1]), "web"); len(count) != 1 {
+			t.Errorf("replicas run on %v", count)
+		}
 	})
 	tf.Destroy(t)
 }
