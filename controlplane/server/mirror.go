@@ -179,7 +179,13 @@ func (s *Server) copies(server resources.ServerAddress) http.RoundTripper {
 func (s *Server) local() http.RoundTripper {
 	return roundTrip(func(r *http.Request) (*http.Response, error) {
 		answer := &heldAnswer{header: http.Header{}, status: http.StatusOK}
-		s.Images.ServeHTTP(answer, r)
+		// As a server gets it.
+		served := r.Clone(r.Context())
+		served.RequestURI, served.RemoteAddr = r.URL.RequestURI(), "local"
+		if served.Body == nil {
+			served.Body = http.NoBody
+		}
+		s.Images.ServeHTTP(answer, served)
 		return &http.Response{
 			StatusCode: answer.status, Status: http.StatusText(answer.status), Header: answer.header, Request: r,
 			Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Body: readCloser{&answer.body}, ContentLength: int64(answer.body.Len()),
