@@ -121,8 +121,11 @@ const leaderPause = 50 * time.Millisecond
 // leader gives the value of who leads: the oldest key of the election. The
 // channel is closed when that may have changed.
 func (e *Etcd) leader(ctx context.Context) (string, <-chan struct{}, error) {
-	oldest := append(clientv3.WithFirstCreate(), clientv3.WithSerializable())
-	response, err := e.client.Get(ctx, electionPrefix+"/", oldest...)
+	// Not a serializable read: those go on in a member that was removed, whose
+	// files are closed by then.
+	asking, cancel := context.WithTimeout(ctx, electionTTL*time.Second)
+	defer cancel()
+	response, err := e.client.Get(asking, electionPrefix+"/", clientv3.WithFirstCreate()...)
 	if err != nil {
 		return "", nil, fmt.Errorf("ask the store who leads: %w", err)
 	}

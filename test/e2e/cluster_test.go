@@ -97,7 +97,7 @@ func allRun(t *testing.T, control *client.Server, service string) map[resources.
 			}
 		}
 		last = s
-		return running != s.Service.Replicas || len(s.Replicas) != running, nil
+		return running != s.Service.Replicas, nil
 	})
 	if err != nil {
 		t.Fatalf("%v; %s is %+v", err, service, last)
