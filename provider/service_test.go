@@ -57,6 +57,7 @@ func controlPlane(t *testing.T) string {
 	t.Helper()
 	s := server.New(server.Config{
 		Cluster: resources.ClusterConfig{ID: "0123456789abcdef", Name: "home"}, Store: &store.Memory{}, Log: slog.New(slog.DiscardHandler),
+		Self:    resources.ServerAddress{Node: "n1"},
 		Images:  noImages{http.NotFoundHandler()},
 		Resolve: func(context.Context, string) (string, error) { return "", nil },
 	})
@@ -91,9 +92,9 @@ func controlPlane(t *testing.T) string {
 		t.Fatal(err)
 	}
 	running.Go(func() {
-		api.WatchAssignments(ctx, "n1", func(all []resources.Replica) { //nolint:errcheck // it ends with the test
+		api.WatchAssignment(ctx, "n1", func(said resources.Assignment) { //nolint:errcheck // it ends with the test
 			statuses := []resources.ReplicaStatus{}
-			for _, r := range all {
+			for _, r := range said.Replicas {
 				statuses = append(statuses, behave(r))
 			}
 			api.PutStatus(ctx, "n1", statuses) //nolint:errcheck // the test may be over
