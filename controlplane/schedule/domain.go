@@ -27,8 +27,8 @@ func (g *group) domains() *domain {
 	fit := zeroed(&g.buffers.candidates, len(g.c.nodes))
 	for i, n := range g.c.nodes {
 		fit[i].node = n
-		if g.obstacle(n).kind == none {
-			fit[i].score = g.rate(n)
+		if g.fits(n.seat) {
+			fit[i].score = g.rate(n.seat)
 		} else {
 			fit[i].score = unfit
 		}

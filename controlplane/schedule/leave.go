@@ -101,7 +101,7 @@ func (c *Cluster) GlobalNodes(d *Demand) []resources.NodeID {
 func (g *group) serviceOn(n *node) int32 {
 	var sum int32
 	for t := range g.c.byService[g.demand.Service] {
-		sum += t.on[n].wanted
+		sum += t.on[n].wanted()
 	}
 	return sum
 }
