@@ -74,9 +74,27 @@ func (c *Cluster) group(d *Demand) *group { return c.groupIn(d, &buffers{}) }
 
 // buffers are used again by each group of a batch, after the one before.
 type buffers struct {
-	wanted     []int32
-	image      []bool
-	candidates []candidate
+	wanted []int32
+	image  []bool
+	// candidates is taken from free.
+	candidates, free []candidate
+}
+
+// room makes room to take candidates for all nodes, so many times, and takes
+// the first.
+func (b *buffers) room(nodes, times int) []candidate {
+	if cap(b.candidates) < nodes*times {
+		b.candidates = make([]candidate, nodes*times)
+	}
+	b.free = b.candidates[:nodes*times]
+	return b.take(nodes)
+}
+
+// take takes n candidates, whatever they hold.
+func (b *buffers) take(n int) []candidate {
+	taken := b.free[:n:n]
+	b.free = b.free[n:]
+	return taken
 }
 
 // zeroed returns n zero values, in the buffer where they fit.
