@@ -26,7 +26,11 @@ func (c *Cluster) Misplaced() []Misplacement {
 	groups := map[*Demand]*group{}
 	for _, n := range c.nodes {
 		perService := map[string]int{}
-		for _, r := range sortedResidents(n) {
+		residents := n.residents
+		if slices.ContainsFunc(residents, func(r resident) bool { return r.demand.Placement.MaxReplicasPerNode > 0 }) {
+			residents = sortedResidents(n) // those that are too many are the last ones
+		}
+		for _, r := range residents {
 			if r.stopping {
 				continue
 			}

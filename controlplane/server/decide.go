@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/skerry-io/skerry/controlplane/rollout"
+	"github.com/skerry-io/skerry/controlplane/schedule"
 	"github.com/skerry-io/skerry/controlplane/store"
 	"github.com/skerry-io/skerry/resources"
 )
@@ -48,8 +49,8 @@ func decide(v *view) *decision {
 
 // rollOut takes a service as far as it can go now.
 func (d *decision) rollOut(v *view, service resources.ServiceRecord) {
-	name := service.Service.Name
-	plan := rollout.Plan(service, d.state.ReplicasOf(name), v.rollout(d.state))
+	name, slots := service.Service.Name, v.slots(d.state, service)
+	plan := rollout.Plan(slots.service, slots.replicas, v.rollout(d.state))
 	if d.wake.IsZero() || !plan.Wake.IsZero() && plan.Wake.Before(d.wake) {
 		d.wake = plan.Wake
 	}
@@ -57,7 +58,9 @@ func (d *decision) rollOut(v *view, service resources.ServiceRecord) {
 	for _, a := range plan.Actions {
 		switch a.Do {
 		case rollout.Create:
-			changes = append(changes, store.PutReplica(newReplica(name, a.Slot, a.Revision, v.now)))
+			r := newReplica(name, slots.number(a.Slot), a.Revision, v.now)
+			r.Only = slots.only(a.Slot)
+			changes = append(changes, store.PutReplica(r))
 		case rollout.Stop:
 			r := d.state.Replicas.Get(a.Replica)
 			r.Wanted = false
@@ -67,6 +70,7 @@ func (d *decision) rollOut(v *view, service resources.ServiceRecord) {
 		case rollout.Finish:
 			changes = append(changes, store.DeleteService(name))
 		case rollout.Note, rollout.Pause, rollout.RollBack, rollout.Complete:
+			a.Record.Service.Replicas = service.Service.Replicas
 			changes = append(changes, store.PutService(a.Record))
 			d.tell(service, a)
 		}
@@ -101,8 +105,8 @@ func firstLine(text string) string {
 
 // place finds nodes for all replicas that wait for one.
 func place(v *view, state *store.State) []store.Change {
-	var changes []store.Change
 	cluster, pending := v.cluster(state)
+	changes := leave(v, state, cluster.Misplaced())
 	for _, decision := range cluster.Place(pending) {
 		old := state.Replicas.Get(decision.Replica)
 		r := old
@@ -121,6 +125,28 @@ func place(v *view, state *store.State) []store.Change {
 	}
 	return changes
 }
+
+// leave stops replicas that may not stay where they are: of each service one,
+// once all others do their work, so that its new replica comes up before the
+// next one stops.
+func leave(v *view, state *store.State, misplaced []schedule.Misplacement) []store.Change {
+	var changes []store.Change
+	asked := map[string]bool{}
+	for _, m := range misplaced {
+		r := state.Replicas.Get(m.Replica)
+		others := slices.DeleteFunc(state.ReplicasOf(r.Service), func(other resources.Replica) bool { return other.ID == r.ID })
+		if asked[r.Service] || slices.ContainsFunc(others, func(other resources.Replica) bool { return !v.runs(other) }) {
+			continue
+		}
+		asked[r.Service] = true
+		r.Wanted = false
+		changes = append(changes, store.PutReplica(r))
+	}
+	return changes
+}
+
+// runs is true where a replica is wanted and does its work.
+func (v *view) runs(r resources.Replica) bool { return r.Wanted && rollout.Ready(v.seen[r.ID]) }
 
 func newReplica(service string, slot int, revision resources.Revision, now time.Time) resources.Replica {
 	suffix := strings.ToLower(rand.Text()[:6])
