@@ -62,8 +62,8 @@ type amount struct{ cpu, memory int64 }
 func (a *amount) add(b amount) { a.cpu, a.memory = a.cpu+b.cpu, a.memory+b.memory }
 func (a *amount) sub(b amount) { a.cpu, a.memory = a.cpu-b.cpu, a.memory-b.memory }
 
-// within is true where a is at most b.
-func (a amount) within(b amount) bool { return a.cpu <= b.cpu && a.memory <= b.memory }
+// nothing is true where neither is left.
+func (a amount) nothing() bool { return a.cpu <= 0 && a.memory <= 0 }
 
 func (d *Demand) need() amount {
 	return amount{int64(d.Resources.CPU), int64(d.Resources.Memory)}

@@ -88,13 +88,10 @@ func (c *Cluster) GlobalNodes(d *Demand) []resources.NodeID {
 	defer c.tidy(g.tally)
 	var ids []resources.NodeID
 	for _, n := range c.nodes {
-		switch g.lasting(n).kind {
-		case none:
+		kind := g.lasting(n).kind
+		keeps := (kind == Cordoned || kind == DiskFull) && !n.Draining && g.serviceOn(n) > 0
+		if kind == none || keeps {
 			ids = append(ids, n.ID)
-		case Cordoned, DiskFull:
-			if !n.Draining && g.serviceOn(n) > 0 {
-				ids = append(ids, n.ID)
-			}
 		}
 	}
 	return ids

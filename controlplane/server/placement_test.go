@@ -109,7 +109,7 @@ func TestPlacementOverTime(t *testing.T) {
 		{"a changed constraint replaces one replica after the other", func(s *scene) {
 			s.node("a", "zone", "a")
 			s.node("b", "zone", "b")
-			s.service("web", 2, func(service *resources.Service) {})
+			s.service("web", 2, func(*resources.Service) {})
 			s.steps()
 			s.service("web", 2, func(service *resources.Service) { service.Placement.Constraints = []string{"zone == b"} })
 		}, []string{
@@ -117,7 +117,7 @@ func TestPlacementOverTime(t *testing.T) {
 		}},
 		{"one that no node meets stops at the first", func(s *scene) {
 			s.node("a", "zone", "a")
-			s.service("web", 2, func(service *resources.Service) {})
+			s.service("web", 2, func(*resources.Service) {})
 			s.steps()
 			s.service("web", 2, func(service *resources.Service) { service.Placement.Constraints = []string{"zone == c"} })
 		}, []string{
