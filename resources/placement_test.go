@@ -173,3 +173,19 @@ func TestAffinityCycle(t *testing.T) {
 		}
 	}
 }
+
+// What is read as a taint or a toleration is written as it was.
+func FuzzParseTaint(f *testing.F) {
+	for _, text := range []string{"gpu=true:NoSchedule", "gpu:NoExecute", "gpu", "*", "gpu=", "*:NoSchedule"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		// "gpu=" is the taint gpu with an empty value, which is written without it.
+		if taint, err := ParseTaint(text); err == nil && strings.Replace(text, "=:", ":", 1) != taint.String() {
+			t.Errorf("the taint %q is written as %q", text, taint)
+		}
+		if toleration, err := ParseToleration(text); err == nil && text != toleration.String() {
+			t.Errorf("the toleration %q is written as %q", text, toleration)
+		}
+	})
+}

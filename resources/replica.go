@@ -17,6 +17,8 @@ type Replica struct {
 	Revision int       `json:"revision"`
 	// Node that runs it, or empty while it waits for a place.
 	Node NodeID `json:"node,omitempty"`
+	// Only is the one node that may run it, where its service is global.
+	Only NodeID `json:"only,omitempty"`
 	// Wanted is false once the replica has to stop. It is deleted when its
 	// agent says that it is gone.
 	Wanted bool `json:"wanted"`
@@ -27,7 +29,8 @@ type Replica struct {
 	Created     time.Time `json:"created"`
 	// Waiting says why the replica has no node yet.
 	Waiting string `json:"waiting,omitempty"`
-	// MayWait is true where a node that is silent now could take the replica.
+	// MayWait is true where the replica can wait: a node that is silent now could
+	// take it, or others stop to make room for it.
 	MayWait bool `json:"may_wait,omitempty"`
 }
 

@@ -48,7 +48,7 @@ func call(t *testing.T, a *Agent, method, path, body string) *httptest.ResponseR
 
 func TestSettingsChangeTheKeysThatMayLogIn(t *testing.T) {
 	a := newAgent(t, &fakePlane{})
-	if w := call(t, a, http.MethodPut, "/v1/node/settings", `{"labels":{"zone":"b"},"authorized_keys":["ssh-ed25519 BBBB second"]}`); w.Code != http.StatusOK {
+	if w := call(t, a, http.MethodPut, "/v1/node/settings", `{"labels":{"zone":"b"},"taints":["gpu:NoSchedule"],"authorized_keys":["ssh-ed25519 BBBB second"]}`); w.Code != http.StatusOK {
 		t.Fatalf("%d: %s", w.Code, w.Body)
 	}
 	keys, err := os.ReadFile(a.AuthorizedKeys)
@@ -63,7 +63,7 @@ func TestSettingsChangeTheKeysThatMayLogIn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info, err := again.Info(); err != nil || info.Labels["zone"] != "b" {
+	if info, err := again.Info(); err != nil || info.Labels["zone"] != "b" || len(info.Taints) != 1 {
 		t.Errorf("after a restart: %+v, %v", info, err)
 	}
 }

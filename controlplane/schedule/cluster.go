@@ -19,32 +19,41 @@ type Cluster struct {
 	// stopping counts the replicas that stop.
 	stopping int
 
+	// latest is the tally that was found last: the next one often is the same.
+	latest *tally
+
 	// The rest follows from the nodes, and is made by order.
 	nodes      []*node // by name
+	seats      []seat  // in the same order
 	conditions map[string][]bool
 	labels     map[string]*labelling
 }
 
 // node is a node with what is placed on it.
 type node struct {
-	// What is looked at for each demand stands together: it decides how fast
-	// many nodes are gone through.
-	all     amount // allocatable
-	used    amount // by residents
-	claimed amount // for replicas that wait until others have stopped, during one batch
-	taints  []resources.Taint
-	// rank is the node's index in Cluster.nodes.
-	rank int32
-	// closed is why the node takes no new replicas, or none.
-	closed Kind
-	silent bool
-
+	*seat
+	Node
+	taints       []resources.Taint
 	stopping     amount // by residents that stop
 	residents    []resident
 	ports        []portUse
 	claimedPorts []portUse
 	images       map[string]bool
-	Node
+}
+
+// seat is what is looked at of every node for each demand. Seats stand in one
+// list, in the order of their ranks: that decides how fast many are gone
+// through.
+type seat struct {
+	all     amount // allocatable
+	used    amount // by residents
+	claimed amount // for replicas that wait until others have stopped, during one batch
+	// rank is the node's index in Cluster.nodes.
+	rank int32
+	// closed is why the node takes no new replicas, or none.
+	closed  Kind
+	silent  bool
+	tainted bool
 }
 
 // amount is of what a node has: millicores and bytes.
@@ -53,8 +62,8 @@ type amount struct{ cpu, memory int64 }
 func (a *amount) add(b amount) { a.cpu, a.memory = a.cpu+b.cpu, a.memory+b.memory }
 func (a *amount) sub(b amount) { a.cpu, a.memory = a.cpu-b.cpu, a.memory-b.memory }
 
-// within is true where a is at most b.
-func (a amount) within(b amount) bool { return a.cpu <= b.cpu && a.memory <= b.memory }
+// nothing is true where neither is left.
+func (a amount) nothing() bool { return a.cpu <= 0 && a.memory <= 0 }
 
 func (d *Demand) need() amount {
 	return amount{int64(d.Resources.CPU), int64(d.Resources.Memory)}
@@ -102,7 +111,17 @@ type tally struct {
 	on       map[*node]count
 }
 
-type count struct{ wanted, stopping int32 }
+// count holds how many are wanted, and above those 32 bits how many stop.
+type count uint64
+
+const (
+	oneWanted   count = 1
+	oneStopping count = 1 << 32
+)
+
+func (c count) wanted() int32   { return int32(c & (oneStopping - 1)) }
+func (c count) stopping() int32 { return int32(c >> 32) }
+func (c count) all() int32      { return c.wanted() + c.stopping() }
 
 // New makes a Cluster of nodes and what is placed on them.
 func New(nodes []Node, replicas []Replica) *Cluster {
@@ -124,11 +143,11 @@ func New(nodes []Node, replicas []Replica) *Cluster {
 func (c *Cluster) PutNode(info Node) {
 	n := c.byID[info.ID]
 	if n == nil {
-		n = &node{}
+		n = &node{seat: &seat{}}
 		c.byID[info.ID] = n
 	}
 	n.Node, n.all = info, amount{int64(info.Allocatable.CPU), int64(info.Allocatable.Memory)}
-	n.silent, n.closed, n.taints = !info.Ready, none, nil
+	n.silent, n.closed, n.tainted, n.taints = !info.Ready, none, len(info.Taints) > 0, nil
 	switch {
 	case info.Cordoned || info.Draining:
 		n.closed = Cordoned
@@ -218,6 +237,7 @@ func (c *Cluster) count(n *node, r resident, by int32) {
 // tidy forgets a tally that counts nothing.
 func (c *Cluster) tidy(t *tally) {
 	if t.replicas == 0 {
+		c.latest = nil
 		delete(c.tallies, t.revision)
 		drop(c.byService, t.service, t)
 		drop(c.byImage, t.image, t)
@@ -232,25 +252,29 @@ func drop(index map[string]map[*tally]struct{}, name string, t *tally) {
 }
 
 func (c *Cluster) countIn(t *tally, n *node, r resident, by int32) {
-	on := t.on[n]
+	one := oneWanted
 	if r.stopping {
-		on.stopping += by
+		one = oneStopping
 		c.stopping += int(by)
 	} else {
-		on.wanted += by
 		c.priorities[r.demand.Placement.Priority] += int(by)
 	}
-	if on == (count{}) {
+	t.replicas += int(by)
+	if by > 0 {
+		t.on[n] += one
+	} else if t.on[n] == one {
 		delete(t.on, n)
 	} else {
-		t.on[n] = on
+		t.on[n] -= one
 	}
-	t.replicas += int(by)
 }
 
 // tally finds the counts of the demand's revision, or begins them.
 func (c *Cluster) tally(d *Demand) *tally {
 	key := revision{d.Service, d.Revision}
+	if c.latest != nil && c.latest.revision == key {
+		return c.latest
+	}
 	t := c.tallies[key]
 	if t == nil {
 		t = &tally{revision: key, labels: d.Labels, image: d.Image, on: map[*node]count{}}
@@ -258,6 +282,7 @@ func (c *Cluster) tally(d *Demand) *tally {
 		index(c.byService, t.service, t)
 		index(c.byImage, t.image, t)
 	}
+	c.latest = t
 	return t
 }
 
@@ -284,7 +309,10 @@ func (c *Cluster) order() {
 		}
 		return strings.Compare(string(a.ID), string(b.ID))
 	})
+	c.seats = make([]seat, len(c.nodes))
 	for i, n := range c.nodes {
+		c.seats[i] = *n.seat
+		n.seat = &c.seats[i]
 		n.rank = int32(i)
 	}
 }

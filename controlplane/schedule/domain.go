@@ -24,13 +24,11 @@ type domain struct {
 
 // domains makes the tree of the nodes that fit the group.
 func (g *group) domains() *domain {
-	fit := zeroed(&g.buffers.candidates, len(g.c.nodes))
+	fit := g.buffers.room(len(g.c.nodes), 1+len(g.levels))
 	for i, n := range g.c.nodes {
-		fit[i].node = n
-		if g.obstacle(n).kind == none {
-			fit[i].score = g.rate(n)
-		} else {
-			fit[i].score = unfit
+		fit[i] = candidate{unfit, n}
+		if g.fits(n.seat) {
+			fit[i].score = g.rate(n.seat)
 		}
 	}
 	d := &domain{}
@@ -61,7 +59,7 @@ func (g *group) divide(d *domain, nodes []candidate, labels []*labelling) {
 		return
 	}
 	label := labels[0]
-	for i, bucket := range label.sort(nodes) {
+	for i, bucket := range label.sort(nodes, g.buffers.take(len(nodes))) {
 		part := &domain{unlabelled: i == label.values}
 		g.divide(part, bucket, labels[1:])
 		if !part.empty() {
@@ -74,16 +72,16 @@ func (g *group) divide(d *domain, nodes []candidate, labels []*labelling) {
 	d.refresh()
 }
 
-// sort puts nodes with the same value together, in the order of its number.
-func (l *labelling) sort(nodes []candidate) [][]candidate {
+// sort puts nodes with the same value together, in the order of its number, into
+// a slice of the same length.
+func (l *labelling) sort(nodes, into []candidate) [][]candidate {
 	sizes := make([]int, l.values+1)
 	for _, n := range nodes {
 		sizes[l.of[n.node.rank]]++
 	}
 	buckets := make([][]candidate, len(sizes))
-	rest := make([]candidate, len(nodes))
 	for i, size := range sizes {
-		buckets[i], rest = rest[:0:size], rest[size:]
+		buckets[i], into = into[:0:size], into[size:]
 	}
 	for _, n := range nodes {
 		b := &buckets[l.of[n.node.rank]]

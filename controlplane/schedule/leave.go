@@ -26,7 +26,11 @@ func (c *Cluster) Misplaced() []Misplacement {
 	groups := map[*Demand]*group{}
 	for _, n := range c.nodes {
 		perService := map[string]int{}
-		for _, r := range sortedResidents(n) {
+		residents := n.residents
+		if slices.ContainsFunc(residents, func(r resident) bool { return r.demand.Placement.MaxReplicasPerNode > 0 }) {
+			residents = sortedResidents(n) // those that are too many are the last ones
+		}
+		for _, r := range residents {
 			if r.stopping {
 				continue
 			}
@@ -84,13 +88,10 @@ func (c *Cluster) GlobalNodes(d *Demand) []resources.NodeID {
 	defer c.tidy(g.tally)
 	var ids []resources.NodeID
 	for _, n := range c.nodes {
-		switch g.lasting(n).kind {
-		case none:
+		kind := g.lasting(n).kind
+		keeps := (kind == Cordoned || kind == DiskFull) && !n.Draining && g.serviceOn(n) > 0
+		if kind == none || keeps {
 			ids = append(ids, n.ID)
-		case Cordoned, DiskFull:
-			if !n.Draining && g.serviceOn(n) > 0 {
-				ids = append(ids, n.ID)
-			}
 		}
 	}
 	return ids
@@ -101,7 +102,7 @@ func (c *Cluster) GlobalNodes(d *Demand) []resources.NodeID {
 func (g *group) serviceOn(n *node) int32 {
 	var sum int32
 	for t := range g.c.byService[g.demand.Service] {
-		sum += t.on[n].wanted
+		sum += t.on[n].wanted()
 	}
 	return sum
 }

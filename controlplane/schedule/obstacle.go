@@ -63,6 +63,9 @@ type group struct {
 	// node, all that count for it; and, once any do, those that wait for the node.
 	wanted, all, waiting []int32
 	score                scoring
+	// plain is true where only constraints, processor time and memory can be
+	// missing on a node that takes replicas and is not tainted.
+	plain bool
 }
 
 // group makes a demand ready. It holds until the nodes change, and while no
@@ -71,9 +74,27 @@ func (c *Cluster) group(d *Demand) *group { return c.groupIn(d, &buffers{}) }
 
 // buffers are used again by each group of a batch, after the one before.
 type buffers struct {
-	wanted     []int32
-	image      []bool
-	candidates []candidate
+	wanted []int32
+	image  []bool
+	// candidates is taken from free.
+	candidates, free []candidate
+}
+
+// room makes room to take candidates for all nodes, so many times, and takes
+// the first.
+func (b *buffers) room(nodes, times int) []candidate {
+	if cap(b.candidates) < nodes*times {
+		b.candidates = make([]candidate, nodes*times)
+	}
+	b.free = b.candidates[:nodes*times]
+	return b.take(nodes)
+}
+
+// take takes n candidates, whatever they hold.
+func (b *buffers) take(n int) []candidate {
+	taken := b.free[:n:n]
+	b.free = b.free[n:]
+	return taken
 }
 
 // zeroed returns n zero values, in the buffer where they fit.
@@ -93,7 +114,7 @@ func (c *Cluster) groupIn(d *Demand, b *buffers) *group {
 		wanted: zeroed(&b.wanted, len(c.nodes)),
 	}
 	for n, on := range g.tally.on {
-		g.wanted[n.rank] = on.wanted
+		g.wanted[n.rank] = on.wanted()
 	}
 	if g.max > 0 {
 		g.all = g.countService()
@@ -128,6 +149,7 @@ func (c *Cluster) groupIn(d *Demand, b *buffers) *group {
 		}
 	}
 	g.score = c.scoring(g)
+	g.plain = g.problem == "" && g.unknown == "" && g.bound == nil && g.max == 0 && len(g.ports) == 0
 	return g
 }
 
@@ -137,10 +159,28 @@ func (g *group) countService() []int32 {
 	all := make([]int32, len(g.c.nodes))
 	for t := range g.c.byService[g.demand.Service] {
 		for n, on := range t.on {
-			all[n.rank] += on.wanted + on.stopping
+			all[n.rank] += on.all()
 		}
 	}
 	return all
+}
+
+// fits is true where nothing keeps a replica of the group from the node now. It
+// looks at what most nodes are refused by before it looks at the node itself.
+func (g *group) fits(s *seat) bool {
+	if s.closed != none || s.silent ||
+		s.used.cpu+s.claimed.cpu+g.need.cpu > s.all.cpu || s.used.memory+s.claimed.memory+g.need.memory > s.all.memory {
+		return false
+	}
+	if !s.tainted && g.plain {
+		for _, fulfilled := range g.constraints {
+			if !fulfilled[s.rank] {
+				return false
+			}
+		}
+		return true
+	}
+	return g.obstacle(g.c.nodes[s.rank]).kind == none
 }
 
 // obstacle says what keeps a replica of the group from the node now.

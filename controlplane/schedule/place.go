@@ -109,7 +109,7 @@ func (b *batch) place(s *sharing) {
 		fits := g.passing(n).kind == none
 		var now score
 		if fits {
-			now = g.rate(n)
+			now = g.rate(n.seat)
 		}
 		nodes.placed(now, fits)
 		free = free[1:]

@@ -87,26 +87,26 @@ func (c *Cluster) byImportance() []*Demand {
 // better elsewhere.
 func (c *Cluster) improve(d *Demand, moved map[resources.ReplicaID]bool) (Move, bool) {
 	g := c.group(d)
-	type seat struct {
+	type place struct {
 		replica  resources.ReplicaID
 		standing standing
 	}
-	var seats []seat
+	var places []place
 	for n := range g.tally.on {
 		for _, r := range sortedResidents(n) {
 			if r.stopping || moved[r.id] || r.demand.Service != d.Service || r.demand.Revision != d.Revision || !n.Ready {
 				continue
 			}
-			seats = append(seats, seat{r.id, g.standing(n)})
+			places = append(places, place{r.id, g.standing(n)})
 			break
 		}
 	}
-	slices.SortFunc(seats, func(a, b seat) int {
+	slices.SortFunc(places, func(a, b place) int {
 		return cmp.Or(b.standing.compare(a.standing), cmp.Compare(a.standing.node.rank, b.standing.node.rank))
 	})
-	for i, s := range seats {
+	for i, s := range places {
 		// Nodes that stand alike have the same alternatives.
-		if i > 0 && seats[i-1].standing.compare(s.standing) == 0 {
+		if i > 0 && places[i-1].standing.compare(s.standing) == 0 {
 			continue
 		}
 		if move, found := c.try(d, s.replica, s.standing.node); found {
@@ -146,7 +146,7 @@ type standing struct {
 }
 
 func (g *group) standing(n *node) standing {
-	s := standing{node: n, score: g.rate(n)}
+	s := standing{node: n, score: g.rate(n.seat)}
 	same := make([]bool, len(g.c.nodes))
 	for i := range same {
 		same[i] = true

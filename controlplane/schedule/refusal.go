@@ -88,14 +88,14 @@ func (r *Refusal) String() string {
 // String gives the reason for people, as in "9 lack memory, nearest worker-4 by
 // 212MiB".
 func (r Reason) String() string {
-	text := fmt.Sprintf(r.Kind.format(), r.Detail)
-	switch r.Kind {
-	case TooFewCPUs, LacksCPU:
+	text := fmt.Sprintf("%d "+r.Kind.format(), r.Count, r.Detail)
+	if r.Kind == TooFewCPUs || r.Kind == LacksCPU {
 		text += fmt.Sprintf(", nearest %s by %s", r.Nearest, resources.MilliCPU(r.Missing))
-	case TooSmall, LacksMemory:
+	}
+	if r.Kind == TooSmall || r.Kind == LacksMemory {
 		text += fmt.Sprintf(", nearest %s by %s", r.Nearest, rounded(r.Missing))
 	}
-	return fmt.Sprintf("%d %s", r.Count, text)
+	return text
 }
 
 // format gives the words of a kind, with a place for the detail.

@@ -170,7 +170,7 @@ func (g *group) room(n *node) (room, bool) {
 // choose takes victims, the least important and largest first, until nothing is
 // lacking, and then spares whom it can, the most important first.
 func choose(n *node, from []int, lacking amount) (victims []int, enough bool) {
-	if lacking.within(amount{}) {
+	if lacking.nothing() {
 		return nil, true
 	}
 	slices.SortFunc(from, func(a, b int) int {
@@ -183,19 +183,19 @@ func choose(n *node, from []int, lacking amount) (victims []int, enough bool) {
 		)
 	})
 	for _, i := range from {
-		if lacking.within(amount{}) {
+		if lacking.nothing() {
 			break
 		}
 		victims = append(victims, i)
 		lacking.sub(n.residents[i].demand.need())
 	}
-	if !lacking.within(amount{}) {
+	if !lacking.nothing() {
 		return nil, false
 	}
-	for j := len(victims) - 1; j >= 0; j-- {
+	for j, i := range slices.Backward(victims) {
 		without := lacking
-		without.add(n.residents[victims[j]].demand.need())
-		if without.within(amount{}) {
+		without.add(n.residents[i].demand.need())
+		if without.nothing() {
 			lacking = without
 			victims = slices.Delete(victims, j, j+1)
 		}

@@ -41,7 +41,7 @@ const fullBits = 20
 // full gives the larger share of its processor time and memory that the node
 // would have promised with need more. A replica that asks for nothing finds the
 // emptiest node too.
-func (n *node) full(need amount) uint64 {
+func (n *seat) full(need amount) uint64 {
 	cpu, ofCPU := n.used.cpu+n.claimed.cpu+need.cpu, n.all.cpu
 	// In KiB, so that the share of a petabyte does not overflow.
 	memory, ofMemory := (n.used.memory+n.claimed.memory+need.memory)>>10, n.all.memory>>10
@@ -123,7 +123,7 @@ func (g *group) nearness(condition resources.Condition, avoid bool) nearness {
 	label, byLabel := condition.ServiceLabel()
 	mark := func(t *tally) {
 		for n, on := range t.on {
-			near.met[n.rank] = near.met[n.rank] || on.wanted > 0
+			near.met[n.rank] = near.met[n.rank] || on.wanted() > 0
 		}
 	}
 	if !byLabel {
@@ -149,7 +149,7 @@ func (g *group) nearness(condition resources.Condition, avoid bool) nearness {
 }
 
 // rate gives the node's score for one more replica of the group.
-func (g *group) rate(n *node) score {
+func (g *group) rate(n *seat) score {
 	s := &g.score
 	var distance uint64
 	if s.affinity != nil {
@@ -161,9 +161,11 @@ func (g *group) rate(n *node) score {
 		}
 	}
 	var unwelcome uint64
-	for _, taint := range n.taints {
-		if taint.Effect == resources.PreferNoSchedule && !g.tolerates(taint) {
-			unwelcome++
+	if n.tainted {
+		for _, taint := range g.c.nodes[n.rank].taints {
+			if taint.Effect == resources.PreferNoSchedule && !g.tolerates(taint) {
+				unwelcome++
+			}
 		}
 	}
 	full := n.full(g.need)

@@ -268,6 +268,9 @@ func (s *Server) putService(r *http.Request) (any, error) {
 	resolve := s.resolveOnce(r.Context(), service.Template)
 	revised := false
 	err = s.update(r.Context(), func(state *store.State) ([]store.Change, error) {
+		if err := checkAffinities(state, service); err != nil {
+			return nil, err
+		}
 		old, found := state.Services[service.Name]
 		if found && !old.Deleting && same(old.Service, service) {
 			written, revised = old, false
@@ -288,6 +291,23 @@ func (s *Server) putService(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return v.status(written), nil
+}
+
+// checkAffinities refuses a service that closes a cycle of affinities.
+func checkAffinities(state *store.State, service resources.Service) error {
+	all := []resources.Service{service}
+	for name, other := range state.Services {
+		if name != service.Name && !other.Deleting {
+			all = append(all, other.Service)
+		}
+	}
+	cycle := resources.AffinityCycle(all)
+	if !slices.Contains(cycle, service.Name) {
+		return nil
+	}
+	var p resources.Problems
+	p.Addf("placement.affinity", "closes a cycle: %s; each would follow the next one, so remove one affinity", strings.Join(append(cycle, cycle[0]), " -> "))
+	return api.Invalid(p)
 }
 
 // revise gives the record of the service as it is wanted now. A changed

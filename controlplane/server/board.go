@@ -25,7 +25,10 @@ type view struct {
 }
 
 func (v *view) status(service resources.ServiceRecord) resources.ServiceStatus {
-	return rollout.Status(service, v.state.ReplicasOf(service.Service.Name), v.rollout(v.state))
+	slots := v.slots(v.state, service)
+	status := rollout.Status(slots.service, slots.replicas, v.rollout(v.state))
+	status.Service.Replicas = service.Service.Replicas
+	return status
 }
 
 // rollout gives the rollouts what they know.
@@ -42,13 +45,6 @@ func (v *view) rollout(state *store.State) rollout.View {
 // cluster gives the scheduler the nodes, with the replicas of the state that
 // are placed, and those that wait for a place.
 func (v *view) cluster(state *store.State) (cluster *schedule.Cluster, pending []schedule.Replica) {
-	var nodes []schedule.Node
-	for id, info := range state.Nodes {
-		nodes = append(nodes, schedule.Node{
-			NodeInfo: info, Ready: v.ready[id],
-			Cordoned: info.Availability != resources.NodeActive, Draining: info.Availability == resources.NodeDrained,
-		})
-	}
 	type revision struct {
 		service string
 		number  int
@@ -57,10 +53,14 @@ func (v *view) cluster(state *store.State) (cluster *schedule.Cluster, pending [
 	var placed []schedule.Replica
 	for _, r := range sortedReplicas(state) {
 		key := revision{r.Service, r.Revision}
+		service := state.Services[r.Service].Service
 		if demands[key] == nil {
-			demands[key] = schedule.DemandOf(r, state.Services[r.Service].Service.Placement)
+			demands[key] = schedule.DemandOf(r, service.Placement)
 		}
 		one := schedule.Replica{ID: r.ID, Demand: demands[key], Node: r.Node, Stopping: !r.Wanted}
+		if service.Mode == resources.ModeGlobal {
+			one.Only = r.Only
+		}
 		switch {
 		case r.Node != "":
 			placed = append(placed, one)
@@ -68,7 +68,18 @@ func (v *view) cluster(state *store.State) (cluster *schedule.Cluster, pending [
 			pending = append(pending, one)
 		}
 	}
-	return schedule.New(nodes, placed), pending
+	return schedule.New(v.nodes(state), placed), pending
+}
+
+func (v *view) nodes(state *store.State) []schedule.Node {
+	nodes := make([]schedule.Node, 0, len(state.Nodes))
+	for id, info := range state.Nodes {
+		nodes = append(nodes, schedule.Node{
+			NodeInfo: info, Ready: v.ready[id],
+			Cordoned: info.Availability != resources.NodeActive, Draining: info.Availability == resources.NodeDrained,
+		})
+	}
+	return nodes
 }
 
 // board shows the latest view to every reader.

@@ -39,54 +39,18 @@ func decide(v *view) *decision {
 			d.change(store.DeleteReplica(r.ID))
 		}
 	}
-	d.move(v)
 	for _, name := range slices.Sorted(maps.Keys(v.state.Services)) {
 		d.rollOut(v, v.state.Services[name])
 	}
-	d.change(place(v, d.state)...)
+	d.place(v)
 	d.changes = lastOfEachKey(d.changes)
 	return d
 }
 
-// move stops the replicas that have to leave their nodes; the rollouts put others
-// in their places.
-func (d *decision) move(v *view) {
-	for _, m := range leaving(v, d.state) {
-		r := d.state.Replicas.Get(m.Replica)
-		r.Wanted = false
-		d.change(store.PutReplica(r))
-		d.told = append(d.told, resources.Event{Object: "replica/" + string(r.ID), Reason: "Moved", Message: "it leaves, since " + m.Reason})
-	}
-}
-
-// leaving chooses the replicas that leave their nodes now, of those that may not
-// stay: one of each service at a time, so that the service goes on meanwhile.
-func leaving(v *view, state *store.State) []schedule.Misplacement {
-	cluster, _ := v.cluster(state)
-	misplaced := cluster.Misplaced()
-	if len(misplaced) == 0 {
-		return nil
-	}
-	moving := map[string]bool{}
-	for _, r := range sortedReplicas(state) {
-		seen := v.seen[r.ID]
-		// What fails where it is holds nobody up.
-		if !r.Wanted || !rollout.Ready(seen) && seen.State != resources.ReplicaExited && seen.Failures == 0 {
-			moving[r.Service] = true
-		}
-	}
-	return slices.DeleteFunc(misplaced, func(m schedule.Misplacement) bool {
-		r := state.Replicas.Get(m.Replica)
-		wait := moving[r.Service] && rollout.Ready(v.seen[r.ID])
-		moving[r.Service] = true
-		return wait
-	})
-}
-
 // rollOut takes a service as far as it can go now.
 func (d *decision) rollOut(v *view, service resources.ServiceRecord) {
-	name := service.Service.Name
-	plan := rollout.Plan(service, d.state.ReplicasOf(name), v.rollout(d.state))
+	name, slots := service.Service.Name, v.slots(d.state, service)
+	plan := rollout.Plan(slots.service, slots.replicas, v.rollout(d.state))
 	if d.wake.IsZero() || !plan.Wake.IsZero() && plan.Wake.Before(d.wake) {
 		d.wake = plan.Wake
 	}
@@ -94,7 +58,9 @@ func (d *decision) rollOut(v *view, service resources.ServiceRecord) {
 	for _, a := range plan.Actions {
 		switch a.Do {
 		case rollout.Create:
-			changes = append(changes, store.PutReplica(newReplica(name, a.Slot, a.Revision, v.now)))
+			r := newReplica(name, slots.number(a.Slot), a.Revision, v.now)
+			r.Only = slots.only(a.Slot)
+			changes = append(changes, store.PutReplica(r))
 		case rollout.Stop:
 			r := d.state.Replicas.Get(a.Replica)
 			r.Wanted = false
@@ -104,6 +70,7 @@ func (d *decision) rollOut(v *view, service resources.ServiceRecord) {
 		case rollout.Finish:
 			changes = append(changes, store.DeleteService(name))
 		case rollout.Note, rollout.Pause, rollout.RollBack, rollout.Complete:
+			a.Record.Service.Replicas = service.Service.Replicas
 			changes = append(changes, store.PutService(a.Record))
 			d.tell(service, a)
 		}
@@ -136,12 +103,14 @@ func firstLine(text string) string {
 	return line
 }
 
-// place finds nodes for all replicas that wait for one.
-func place(v *view, state *store.State) []store.Change {
+// place finds nodes for all replicas that wait for one, and lets those leave that
+// may not stay where they are.
+func (d *decision) place(v *view) {
+	cluster, pending := v.cluster(d.state)
+	d.leave(v, cluster.Misplaced())
 	var changes []store.Change
-	cluster, pending := v.cluster(state)
 	for _, decision := range cluster.Place(pending) {
-		old := state.Replicas.Get(decision.Replica)
+		old := d.state.Replicas.Get(decision.Replica)
 		r := old
 		r.Node, r.Waiting, r.MayWait = decision.Node, "", false
 		if decision.Refusal != nil {
@@ -151,12 +120,40 @@ func place(v *view, state *store.State) []store.Change {
 			changes = append(changes, store.PutReplica(r))
 		}
 		for _, id := range decision.Preempt {
-			victim := state.Replicas.Get(id)
+			victim := d.state.Replicas.Get(id)
 			victim.Wanted = false
 			changes = append(changes, store.PutReplica(victim))
 		}
 	}
-	return changes
+	d.change(changes...)
+}
+
+// leave stops replicas that may not stay where they are: of each service one,
+// and the next one once its new replica has come up. What fails holds nobody up:
+// its node may be drained because of it. One that finds no place does, so that
+// the others go on where they are.
+func (d *decision) leave(v *view, misplaced []schedule.Misplacement) {
+	if len(misplaced) == 0 {
+		return
+	}
+	moving := map[string]bool{}
+	for _, r := range sortedReplicas(d.state) {
+		seen := v.seen[r.ID]
+		settled := rollout.Ready(seen) || seen.State == resources.ReplicaExited || seen.Failures > 0
+		if !r.Wanted || !settled {
+			moving[r.Service] = true
+		}
+	}
+	for _, m := range misplaced {
+		r := d.state.Replicas.Get(m.Replica)
+		if moving[r.Service] && rollout.Ready(v.seen[r.ID]) {
+			continue
+		}
+		moving[r.Service] = true
+		r.Wanted = false
+		d.change(store.PutReplica(r))
+		d.told = append(d.told, resources.Event{Object: "replica/" + string(r.ID), Reason: "Moved", Message: "it leaves, since " + m.Reason})
+	}
 }
 
 func newReplica(service string, slot int, revision resources.Revision, now time.Time) resources.Replica {

@@ -87,7 +87,7 @@ func placements() []bench {
 			}
 		}
 		name := fmt.Sprintf("placements/spread-cost/%d-on-%d", size.replicas, size.nodes)
-		all = append(all, bench{name, 2, spreadCost(size.nodes, size.replicas, size.turns)})
+		all = append(all, bench{name, 2, spreadCost(size.nodes, size.replicas, 3*size.turns)})
 	}
 	size := fmt.Sprintf("%d-on-%d", planReplicas, planNodes)
 	return append(
