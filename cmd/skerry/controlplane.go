@@ -94,13 +94,13 @@ type localControlPlane struct {
 }
 
 // Start starts it, unless it runs.
-func (l *localControlPlane) Start(ctx context.Context, cluster resources.ClusterConfig) error {
+func (l *localControlPlane) Start(ctx context.Context, cluster resources.ClusterConfig) error { //nolint:contextcheck // what runs outlives the call
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.end != nil {
 		return nil
 	}
-	base, end := context.WithCancel(l.base) //nolint:contextcheck // it outlives the call
+	base, end := context.WithCancel(l.base)
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	go func() { ended <- runServer(base, l.places, cluster, func() { close(ready) }, l.log) }()
 	select {
@@ -112,7 +112,7 @@ func (l *localControlPlane) Start(ctx context.Context, cluster resources.Cluster
 		return err
 	case <-ctx.Done():
 		end()
-		<-ended
+		<-ended //nolint:errcheck // the call was given up
 		return context.Cause(ctx)
 	}
 }

@@ -92,6 +92,6 @@ func stateDirectory() string {
 // newID draws an ID of a node or a cluster.
 func newID() string {
 	var id [8]byte
-	rand.Read(id[:]) //nolint:errcheck // it never returns an error
+	rand.Read(id[:])
 	return hex.EncodeToString(id[:])
 }

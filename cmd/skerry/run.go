@@ -73,7 +73,7 @@ func runServer(ctx context.Context, p places, cluster resources.ClusterConfig, r
 	if err != nil {
 		return err
 	}
-	images, err := registry.Open(filepath.Join(p.data, "registry"), log)
+	images, err := registry.Open(filepath.Join(p.data, "registry"), log) //nolint:contextcheck // it outlives each call
 	if err != nil {
 		return err
 	}

@@ -130,7 +130,7 @@ func (c *checked) Read(p []byte) (int, error) {
 	n, err := c.source.Read(p)
 	c.hash.Write(p[:n])
 	c.left -= int64(n)
-	ended := err == io.EOF //nolint:errorlint // a reader's end is io.EOF itself
+	ended := err == io.EOF
 	if n > 0 && c.left == 0 || ended {
 		if got := hex.EncodeToString(c.hash.Sum(nil)); got != c.want.Hex {
 			return 0, &damaged{fmt.Sprintf("its layer %s is damaged or was changed: its digest is sha256:%s; save or copy it again", c.want, got)}

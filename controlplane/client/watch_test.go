@@ -17,7 +17,7 @@ import (
 // line writes one line of a watch.
 func line(w http.ResponseWriter, format string, args ...any) {
 	w.Header().Set(api.Header, api.Version)
-	fmt.Fprintf(w, format, args...)       //nolint:errcheck // the client may have gone
+	fmt.Fprintf(w, format, args...)
 	http.NewResponseController(w).Flush() //nolint:errcheck // the client may have gone
 }
 

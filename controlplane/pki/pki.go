@@ -5,7 +5,7 @@
 // servers have. A node makes its own key, which never leaves it. The plugin
 // carries the node's request to a server and the certificate back, over SSH,
 // so that there is no token to leak; from then on the agent renews the
-// certificate by itself. See docs/decisions/0006-certificates.md.
+// certificate by itself. See docs/decisions/0008-nodes-make-their-keys.md.
 //
 // Machines are known by the ID of their node, never by an address: a
 // certificate names "ID.node.skerry.internal", and that of a server

@@ -54,11 +54,11 @@ func shake(t *testing.T, server, client Credentials, name string) (seen Identity
 		t.Fatal(err)
 	}
 	near, far := net.Pipe()
-	defer near.Close()
+	defer near.Close() //nolint:errcheck // it is a pipe
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		defer far.Close()
+		defer far.Close() //nolint:errcheck // it is a pipe
 		accepted := tls.Server(far, serverConfig)
 		if serverErr = accepted.Handshake(); serverErr == nil {
 			seen, serverErr = IdentityOf(accepted.ConnectionState().PeerCertificates[0])
@@ -72,7 +72,7 @@ func shake(t *testing.T, server, client Credentials, name string) (seen Identity
 		// The server's refusal of a client is seen by the first read.
 		_, clientErr = connected.Read(make([]byte, 1))
 	}
-	near.Close()
+	near.Close() //nolint:errcheck // it is a pipe
 	<-done
 	return seen, serverErr, clientErr
 }

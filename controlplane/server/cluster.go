@@ -33,7 +33,7 @@ func (s *Server) clusterStatus(state *store.State) resources.ClusterStatus {
 		ClusterConfig: s.Cluster, Leader: s.Self.Node,
 		Wanted: slices.Sorted(slices.Values(state.Cluster.Servers)), Members: slices.Sorted(maps.Keys(state.Servers)),
 	}
-	status.ClusterConfig.Servers, status.ClusterConfig.Server = addressesOf(state), nil
+	status.Servers, status.Server = addressesOf(state), nil
 	status.Waiting, status.Failed = s.walk.get()
 	return status
 }

@@ -91,7 +91,7 @@ func (s *Server) Run(ctx context.Context) error {
 		s.Log.Info("this server leads")
 		ruling, resign := context.WithCancel(term.Context())
 		s.leadership.resign = resign
-		s.rule(ruling, term.Store())
+		s.rule(ruling, term.Store()) //nolint:contextcheck // it is the term's
 		resign()
 		s.Log.Info("this server leads no more")
 		resigning, cancel := context.WithTimeout(context.WithoutCancel(ctx), retryWait)
@@ -131,7 +131,7 @@ func (s *Server) led(local http.Handler) http.Handler {
 			switch {
 			case term != nil:
 				ctx, cancel := context.WithCancelCause(r.Context())
-				stop := context.AfterFunc(term, func() { cancel(errNoLeader) })
+				stop := context.AfterFunc(term, func() { cancel(errNoLeader) }) //nolint:contextcheck // a term is no call
 				local.ServeHTTP(w, r.WithContext(ctx))
 				stop()
 				cancel(nil)

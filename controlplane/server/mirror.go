@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"path"
 	"strings"
@@ -85,9 +86,7 @@ func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, image resou
 			return
 		}
 	}
-	for key, values := range held.header {
-		w.Header()[key] = values
-	}
+	maps.Copy(w.Header(), held.header)
 	w.WriteHeader(held.status)
 	w.Write(held.body.Bytes()) //nolint:errcheck // the caller has gone
 }

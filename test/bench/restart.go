@@ -39,7 +39,7 @@ func containerRestart(ctx context.Context, notes io.Writer) (comparison, error) 
 	ctx, cancel := context.WithTimeout(ctx, restartPatience)
 	defer cancel()
 	var c comparison
-	err := withTB(ctx, func(t *tb) {
+	err := withTB(ctx, func(t *tb) { //nolint:contextcheck // what was started is removed whatever happens
 		d := startDev(t, podmantest.StartService(t))
 		image := d.push(t)
 		replicas := d.serve(t, image)

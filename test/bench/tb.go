@@ -15,7 +15,7 @@ import (
 // tests. It has what those use; the rest panics.
 type tb struct {
 	testing.TB
-	ctx context.Context
+	ctx context.Context //nolint:containedctx // it is that of testing.TB
 
 	mu       sync.Mutex // guards all below
 	failures []error

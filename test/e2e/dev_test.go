@@ -57,8 +57,10 @@ func newDev(t *testing.T, args ...string) *dev {
 // start runs skerry dev, and returns once it has said its endpoint.
 func (d *dev) start(t *testing.T) {
 	t.Helper()
-	d.process = exec.Command("nsenter", append([]string{"--net=/run/netns/" + d.podman.Namespace,
-		filepath.Join(bin, "skerry"), "dev", "--dir", d.dir, "--podman", d.podman.Socket}, d.args...)...)
+	d.process = exec.Command("nsenter", append([]string{
+		"--net=/run/netns/" + d.podman.Namespace,
+		filepath.Join(bin, "skerry"), "dev", "--dir", d.dir, "--podman", d.podman.Socket,
+	}, d.args...)...)
 	out, err := d.process.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -194,7 +196,7 @@ func TestServices(t *testing.T) {
 		for _, c := range []struct{ name, service, want string }{
 			{"command", `command = ["/nothing"]` + "\n  entrypoint = [\"/nothing\"]", "CommandNotFound"},
 			{"crash", `env = { EXIT = "3" }`, "exit code 3"},
-			{"port", `ports = [{ target = 8080 }]`, "port 8080/tcp is taken by service web"},
+			{"port", `ports = [{ target = 8080 }]`, "port 8080/tcp taken by web"},
 			{"memory", `resources = { memory = "1000GiB" }`, "too small in memory"},
 		} {
 			bad := fmt.Sprintf("resource \"skerry_service\" \"bad\" {\n  cluster = skerry_cluster.home.endpoint\n  name = \"bad\"\n  image = skerry_image.web.reference\n  %s\n}\n", c.service)
