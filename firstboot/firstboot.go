@@ -17,11 +17,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 
 	"github.com/skerry-io/skerry/controlplane/agent"
 	"github.com/skerry-io/skerry/resources"
@@ -328,6 +330,12 @@ func link(from, to string, copyNow bool) error {
 // already.
 func install(to string) error {
 	if info, err := os.Lstat(to); err != nil || info.Mode().IsRegular() {
+		return err
+	}
+	// Whatever the node waits for is more urgent. This is of the thread, which ends
+	// with the process.
+	runtime.LockOSThread()
+	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, 19); err != nil {
 		return err
 	}
 	source, err := os.Open(to)
