@@ -37,7 +37,7 @@ func (e *Etcd) Campaign(ctx context.Context, value string) (*Term, error) {
 		session.Close() //nolint:errcheck // it ends by itself
 		return nil, fmt.Errorf("take part in the election: %w", err)
 	}
-	t := &Term{etcd: e, session: session, election: election}
+	t := &Term{etcd: e, session: session, election: election, key: election.Key(), revision: election.Rev()}
 	t.ctx, t.end = context.WithCancel(ctx)
 	go func() {
 		select {
@@ -54,6 +54,9 @@ type Term struct {
 	etcd     *Etcd
 	session  *concurrency.Session
 	election *concurrency.Election
+	// key is in the store as long as the term lasts, made at the revision.
+	key      string
+	revision int64
 	ctx      context.Context //nolint:containedctx // it is the term
 	end      context.CancelFunc
 }
@@ -66,7 +69,7 @@ func (t *Term) Context() context.Context { return t.ctx }
 // is part of each transaction, so that a leader that was stopped in the middle
 // of a step, and goes on when another one leads, changes nothing.
 func (t *Term) Store() Store {
-	leads := clientv3.Compare(clientv3.CreateRevision(t.election.Key()), "=", t.election.Rev())
+	leads := clientv3.Compare(clientv3.CreateRevision(t.key), "=", t.revision)
 	return &guarded{Etcd: t.etcd, guards: []clientv3.Cmp{leads}}
 }
 
