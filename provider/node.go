@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/skerry-io/skerry/controlplane/api"
 	"github.com/skerry-io/skerry/controlplane/client"
 	"github.com/skerry-io/skerry/libvirtnodes"
 	"github.com/skerry-io/skerry/provider/binary"
@@ -221,15 +222,42 @@ func deleteNode(ctx context.Context, c *Connections, n *Node) ([]string, error) 
 	if err != nil {
 		return nil, err
 	}
+	var warnings []string
+	if err := c.leave(ctx, n, vm); err != nil {
+		warnings = append(warnings, fmt.Sprintf("node %s goes, and its replicas with it: %v", n.Name, err))
+	}
 	retained := c.retained(ctx, n, vm)
 	if err := host.Delete(ctx, n.Pool, n.Name, len(retained) > 0); err != nil {
-		return nil, err
+		return warnings, err
 	}
 	if len(retained) == 0 {
-		return nil, nil
+		return warnings, nil
 	}
-	return []string{fmt.Sprintf("the data disk of node %s is kept, because it holds %s. The next node of this name takes it up. To remove it: virsh -c %s vol-delete --pool %s %s-data.qcow2, and the same for %s.skerry.json",
-		n.Name, strings.Join(retained, ", "), host.URI, n.Pool, n.Name, n.Name)}, nil
+	return append(warnings, fmt.Sprintf("the data disk of node %s is kept, because it holds %s. The next node of this name takes it up. To remove it: virsh -c %s vol-delete --pool %s %s-data.qcow2, and the same for %s.skerry.json",
+		n.Name, strings.Join(retained, ", "), host.URI, n.Pool, n.Name, n.Name)), nil
+}
+
+// leavePatience is how long a node may take to move its replicas elsewhere. It is
+// removed then all the same: the control plane replaces what is lost.
+const leavePatience = 3 * time.Minute
+
+// leave lets a node that runs move its replicas to other nodes.
+func (c *Connections) leave(ctx context.Context, n *Node, vm *libvirtnodes.VM) error {
+	if n.Endpoint == "" || vm.State != libvirtnodes.Running {
+		return nil
+	}
+	endpoint, err := resources.ParseEndpoint(n.Endpoint)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, leavePatience)
+	defer cancel()
+	err = c.machines.Agent(endpoint).Leave(ctx)
+	// One that is silent has nothing to say, and one of an earlier version can't.
+	if client.IsUnreachable(err) || api.IsNotFound(err) {
+		return nil
+	}
+	return err
 }
 
 // retained says what on the node's data disk outlives it. A node that can't say

@@ -71,6 +71,9 @@ type Server interface {
 	PutNode(ctx context.Context, node resources.NodeInfo) error
 	PutStatus(ctx context.Context, id resources.NodeID, statuses []resources.ReplicaStatus) error
 	WatchAssignment(ctx context.Context, id resources.NodeID, see func(resources.Assignment)) error
+	PutAvailability(ctx context.Context, id resources.NodeID, a resources.Availability) error
+	WatchNode(ctx context.Context, id resources.NodeID, see func(resources.NodeStatus) (more bool, err error)) error
+	LeaveNode(ctx context.Context, id resources.NodeID) error
 	SignCertificate(ctx context.Context, id resources.NodeID, request resources.CertificateRequest) (resources.Join, error)
 }
 
@@ -104,6 +107,7 @@ type Agent struct {
 	mu      sync.Mutex // guards all below
 	node    resources.NodeFile
 	cluster resources.ClusterConfig // zero where the node belongs to none
+	left    bool                    // true where the machine is about to go away
 	podman  string
 	joined  chan struct{} // closed and renewed when cluster or node changes
 }

@@ -22,6 +22,7 @@ func (a *Agent) handler() http.Handler {
 	mux.Handle("PUT /v1/node/settings", api.Handler(a.putSettings))
 	mux.Handle("POST /v1/node/grow", api.Handler(a.grow))
 	mux.Handle("POST /v1/node/certificate-request", api.Handler(func(*http.Request) (any, error) { return a.request() }))
+	mux.Handle("POST /v1/node/leave", api.Handler(a.leave))
 	mux.Handle("PUT /v1/cluster", api.Handler(a.join))
 	mux.Handle("DELETE /v1/cluster", api.Handler(a.removed))
 	return mux

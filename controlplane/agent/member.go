@@ -160,6 +160,34 @@ func (a *Agent) removed(r *http.Request) (any, error) {
 	return nil, nil
 }
 
+// leave moves the node's replicas elsewhere before its machine goes away. The
+// node stays one of its cluster: where its data is kept and comes back, it is
+// active again. With the only server the whole control plane goes, and there is
+// nobody who could move anything.
+func (a *Agent) leave(r *http.Request) (any, error) {
+	there := a.member()
+	if there.ID == "" || there.Server != nil && len(there.Servers) <= 1 {
+		return nil, nil
+	}
+	a.mu.Lock()
+	id := a.node.ID
+	a.mu.Unlock()
+	if err := a.Server.PutAvailability(r.Context(), id, resources.NodeDrained); err != nil {
+		return nil, fmt.Errorf("leave cluster %s: %w", there.Name, err)
+	}
+	left := 0
+	err := a.Server.WatchNode(r.Context(), id, func(s resources.NodeStatus) (bool, error) {
+		left = s.Replicas
+		return s.Replicas > 0, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("leave cluster %s: wait until %d replicas run elsewhere: %w", there.Name, left, err)
+	}
+	// Or the session would register the node again.
+	a.set(func() { a.left = true })
+	return nil, a.Server.LeaveNode(r.Context(), id)
+}
+
 // member is the cluster that the node is in, or zero.
 func (a *Agent) member() resources.ClusterConfig {
 	a.mu.Lock()

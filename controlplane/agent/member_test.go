@@ -4,11 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"os"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/skerry-io/skerry/controlplane/pki"
 	"github.com/skerry-io/skerry/resources"
@@ -131,6 +134,49 @@ func TestTheControlPlaneMakesServers(t *testing.T) {
 	}
 	if plane.stops != 1 || identity(t, a).Server {
 		t.Errorf("%d stops; its certificate says %+v", plane.stops, identity(t, a))
+	}
+}
+
+// drains is a control plane on which a node that is drained is empty after a
+// while.
+type drains struct {
+	*fakeServer
+	said []string
+}
+
+func (d *drains) PutAvailability(_ context.Context, id resources.NodeID, a resources.Availability) error {
+	d.said = append(d.said, string(id)+" is "+string(a))
+	return nil
+}
+
+func (d *drains) WatchNode(_ context.Context, _ resources.NodeID, see func(resources.NodeStatus) (bool, error)) error {
+	for _, left := range []int{2, 1, 0} {
+		d.said = append(d.said, fmt.Sprintf("%d left", left))
+		if more, err := see(resources.NodeStatus{Replicas: left}); !more || err != nil {
+			return err
+		}
+	}
+	return errors.New("the watch goes on though nothing is left")
+}
+
+func (d *drains) LeaveNode(context.Context, resources.NodeID) error {
+	d.said = append(d.said, "out")
+	return nil
+}
+
+func TestANodeLeavesEmpty(t *testing.T) {
+	a, _, server := worker(t)
+	d := &drains{fakeServer: server}
+	a.Server = d
+	if w := call(t, a, http.MethodPost, "/v1/node/leave", ""); w.Code != http.StatusNoContent {
+		t.Fatalf("%d: %s", w.Code, w.Body)
+	}
+	if diff := cmp.Diff([]string{"abc is drained", "2 left", "1 left", "0 left", "out"}, d.said); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	// It is ready to come back.
+	if a.member().ID != "c1" {
+		t.Error("it has forgotten its cluster")
 	}
 }
 

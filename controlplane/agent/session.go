@@ -26,7 +26,7 @@ func (a *Agent) session(ctx context.Context) {
 	for ctx.Err() == nil {
 		changed := a.change()
 		a.mu.Lock()
-		member := a.cluster.ID != ""
+		member := a.cluster.ID != "" && !a.left
 		a.mu.Unlock()
 		if !member {
 			select {

@@ -59,6 +59,12 @@ func (a *Agent) CertificateRequest(ctx context.Context) (resources.CertificateRe
 	return request, wrap(err, "ask the node at %s for its certificate request", nodeOf(a.endpoints))
 }
 
+// Leave moves the node's replicas elsewhere, before its machine goes away. It
+// returns when that is done, or with the reason why it isn't when ctx ends.
+func (a *Agent) Leave(ctx context.Context) error {
+	return wrap(a.callWith(ctx, once, http.MethodPost, "/v1/node/leave", nil, nil), "move the replicas of the node elsewhere")
+}
+
 // Forget ends what the cluster runs on this node, its control plane included,
 // and removes all that the node keeps of it. A node that is in no cluster, or
 // in another one, is left as it is.

@@ -140,6 +140,11 @@ func (s *Server) DeleteNode(ctx context.Context, id resources.NodeID) error {
 	return wrap(s.call(ctx, http.MethodDelete, nodePath(id), nil, nil), "remove node %s", id)
 }
 
+// LeaveNode takes a node out of the cluster for now: it may come back.
+func (s *Server) LeaveNode(ctx context.Context, id resources.NodeID) error {
+	return wrap(s.call(ctx, http.MethodDelete, nodePath(id)+"?returns", nil, nil), "take node %s out of the cluster", id)
+}
+
 // PutStatus reports what the agent of a node sees. It is the heartbeat as well,
 // and is not sent twice: the next one follows.
 func (s *Server) PutStatus(ctx context.Context, id resources.NodeID, statuses []resources.ReplicaStatus) error {
