@@ -255,7 +255,7 @@ func (a *Agent) renew(ctx context.Context) error {
 func (a *Agent) keepCertificate(ctx context.Context) {
 	for ctx.Err() == nil {
 		changed := a.change()
-		wait := longWait
+		wait := renewAgain
 		if c, err := Credentials(a.Data); err == nil {
 			at, err := pki.RenewAt(c.Certificate)
 			if err == nil {
