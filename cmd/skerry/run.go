@@ -57,7 +57,7 @@ func runServer(ctx context.Context, p places, cluster resources.ClusterConfig, r
 	if err := os.MkdirAll(p.run, 0o700); err != nil {
 		return fmt.Errorf("make the directory of the sockets: %w", err)
 	}
-	etcd, err := store.OpenEtcd(ctx, filepath.Join(p.data, "etcd"), p.run, log)
+	etcd, err := store.OpenEtcd(ctx, store.Member{Dir: filepath.Join(p.data, "etcd"), Run: p.run}, log)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package store_test
 import (
 	"context"
 	"log/slog"
-	"os"
 	"testing"
 
 	"github.com/skerry-io/skerry/controlplane/store"
@@ -43,12 +42,7 @@ func TestEtcdKeepsItsData(t *testing.T) {
 
 func open(t *testing.T, dir string) *store.Etcd {
 	t.Helper()
-	run, err := os.MkdirTemp("", "skerry") //nolint:usetesting // t.TempDir's path is too long for a unix socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(run) }) //nolint:errcheck // a directory in the temporary directory
-	s, err := store.OpenEtcd(context.Background(), dir, run, slog.New(slog.DiscardHandler))
+	s, err := store.OpenEtcd(context.Background(), store.Member{Dir: dir, Run: runDirectory(t)}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
