@@ -23,6 +23,7 @@ type cluster struct {
 	authority   *pki.Authority
 	certificate []byte // of the authority
 	members     map[resources.NodeID]*member
+	cleanup     func(func()) // at the end of the whole test
 }
 
 type member struct {
@@ -33,7 +34,7 @@ type member struct {
 // newCluster starts the first member.
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
-	c := &cluster{members: map[resources.NodeID]*member{}}
+	c := &cluster{members: map[resources.NodeID]*member{}, cleanup: t.Cleanup}
 	pair, err := pki.NewAuthority("c1", time.Now())
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +89,7 @@ func (c *cluster) start(t *testing.T, m *member) {
 	if m.Etcd, err = store.OpenEtcd(ctx, m.Member, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(m.Close)
+	c.cleanup(m.Close)
 	c.members[m.Node] = m
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/skerry-io/skerry/resources"
 )
@@ -37,7 +38,7 @@ func peerURL(address string) string { return peerScheme + address }
 
 // Peers returns the members of the store, in etcd's order: by ID.
 func (e *Etcd) Peers(ctx context.Context) ([]Peer, error) {
-	response, err := e.client.MemberList(ctx)
+	response, err := read(func() (*clientv3.MemberListResponse, error) { return e.client.MemberList(ctx) })
 	if err != nil {
 		return nil, fmt.Errorf("list the members of the store: %w", err)
 	}
@@ -105,5 +106,5 @@ func unsettled(err error) error {
 	if errors.Is(err, rpctypes.ErrUnhealthy) || errors.Is(err, rpctypes.ErrMemberNotEnoughStarted) {
 		return fmt.Errorf("%w: %w", ErrUnsettled, err)
 	}
-	return err
+	return explain(err)
 }

@@ -28,7 +28,7 @@ func (e *Etcd) PutSecret(ctx context.Context, name string, value []byte) error {
 	absent := clientv3.Compare(clientv3.CreateRevision(key), "=", 0)
 	response, err := e.client.Txn(ctx).If(absent).Then(clientv3.OpPut(key, string(value))).Commit()
 	if err != nil {
-		return fmt.Errorf("write the secret %s: %w", name, err)
+		return fmt.Errorf("write the secret %s: %w", name, explain(err))
 	}
 	if !response.Succeeded {
 		return fmt.Errorf("write the secret %s: %w", name, ErrStale)

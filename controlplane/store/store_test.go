@@ -2,7 +2,9 @@ package store_test
 
 import (
 	"context"
+	"flag"
 	"log/slog"
+	"os"
 	"testing"
 
 	"github.com/skerry-io/skerry/controlplane/store"
@@ -10,16 +12,27 @@ import (
 	"github.com/skerry-io/skerry/resources"
 )
 
+// Most tests here wait for etcd's own intervals, not for the processor.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
+	flag.Parse() // the command line has the last word
+	os.Exit(m.Run())
+}
+
 func TestMemory(t *testing.T) {
 	storetest.Run(t, func(*testing.T) store.Store { return &store.Memory{} })
 }
 
 func TestEtcd(t *testing.T) {
+	t.Parallel()
 	storetest.Run(t, func(t *testing.T) store.Store { return open(t, t.TempDir()) })
 }
 
 // A server that starts again has what it had.
 func TestEtcdKeepsItsData(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	first := open(t, dir)
 	state, err := first.Load(t.Context())

@@ -35,7 +35,7 @@ type Term struct {
 func (e *Etcd) Campaign(ctx context.Context, value string) (*Term, error) {
 	lease, err := e.client.Grant(ctx, int64(electionTTL/time.Second))
 	if err != nil {
-		return nil, fmt.Errorf("campaign: %w", err)
+		return nil, fmt.Errorf("campaign: %w", explain(err))
 	}
 	session, err := concurrency.NewSession(e.client, concurrency.WithLease(lease.ID))
 	if err != nil {
@@ -56,7 +56,7 @@ func (e *Etcd) Campaign(ctx context.Context, value string) (*Term, error) {
 			err = cause
 		}
 		cancel(err)
-		return nil, fmt.Errorf("campaign: %w", err)
+		return nil, fmt.Errorf("campaign: %w", explain(err))
 	}
 	return &Term{etcd: e, session: session, key: election.Key(), revision: election.Rev(), ctx: ctx}, nil
 }
