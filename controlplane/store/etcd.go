@@ -36,6 +36,7 @@ type Etcd struct {
 	log    *slog.Logger
 	level  zap.AtomicLevel
 	ended  chan error
+	full   chan struct{}      // wakes the upkeep where a write was refused for want of room
 	stop   context.CancelFunc // ends the goroutines below
 	done   sync.WaitGroup
 	closed sync.Once
@@ -74,8 +75,12 @@ func read[T any](from func() (T, error)) (T, error) {
 	}
 }
 
-// explain names what etcd says in several ways where it has no quorum.
+// explain says what people can do about an error, and names what etcd says in
+// several ways where it has no quorum.
 func explain(err error) error {
+	if errors.Is(err, rpctypes.ErrNoSpace) {
+		return fmt.Errorf("it is full, and makes room now; if it stays so, remove what is not needed: %w", err)
+	}
 	for _, timeout := range []error{
 		rpctypes.ErrTimeout, rpctypes.ErrTimeoutDueToLeaderFail, rpctypes.ErrTimeoutDueToConnectionLost, rpctypes.ErrNoLeader,
 	} {
@@ -115,6 +120,9 @@ func (e *Etcd) commit(ctx context.Context, from *State, changes []Change, term *
 		}
 		response, err := e.client.Txn(ctx).If(compares...).Then(operations...).Else(otherwise...).Commit()
 		if err != nil {
+			if errors.Is(err, rpctypes.ErrNoSpace) {
+				wake(e.full)
+			}
 			return fmt.Errorf("write to the store: %w", explain(err))
 		}
 		if !response.Succeeded {

@@ -53,6 +53,8 @@ type Member struct {
 	// first start, this one's included, by node. AddLearner has been called for
 	// this one. Nil for a new cluster; it is not read where Dir has data.
 	Join map[resources.NodeID]string
+
+	quota int64 // of the file, in bytes; defaultQuota unless a test has another
 }
 
 // OpenEtcd starts the member and returns once it answers. One that stands in a
@@ -69,8 +71,9 @@ func OpenEtcd(ctx context.Context, m Member, log *slog.Logger) (*Etcd, error) {
 		return nil, fmt.Errorf("start the store in %s: %w", m.Dir, err)
 	}
 	running, stop := context.WithCancel(context.Background())
-	e := &Etcd{member: member, client: v3client.New(member.Server), log: log, level: level, ended: make(chan error, 1), stop: stop}
+	e := &Etcd{member: member, client: v3client.New(member.Server), log: log, level: level, ended: make(chan error, 1), full: make(chan struct{}, 1), stop: stop}
 	e.done.Go(func() { e.watchEnd(running) })
+	e.done.Go(func() { e.upkeep(running) })
 	select {
 	case <-member.Server.ReadyNotify():
 		err = e.announce(ctx, config.AdvertisePeerUrls)
@@ -123,10 +126,16 @@ func (m Member) config(level zap.AtomicLevel) (*embed.Config, error) {
 	}
 	// A commit compares the leader's election key beside its own.
 	config.MaxTxnOps = BatchSize + 1
-	// Old revisions go after an hour; 2 GiB is etcd's own default quota.
+	// Nor is a whole batch of large values too much: 10 MiB is the most that etcd
+	// recommends.
+	config.MaxRequestBytes = 10 << 20
+	// Since a write may be large, few are kept in memory for members that lag;
+	// those that lag more get the whole file.
+	config.SnapshotCount, config.SnapshotCatchUpEntries = 1000, 1000
+	// Old revisions go after an hour.
 	config.AutoCompactionMode = "periodic"
 	config.AutoCompactionRetention = "1h"
-	config.QuotaBackendBytes = 2 << 30
+	config.QuotaBackendBytes = cmp.Or(m.quota, defaultQuota)
 	return config, nil
 }
 
