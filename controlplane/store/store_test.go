@@ -4,8 +4,9 @@ import (
 	"context"
 	"flag"
 	"log/slog"
-	"os"
 	"testing"
+
+	"go.uber.org/goleak"
 
 	"github.com/skerry-io/skerry/controlplane/store"
 	"github.com/skerry-io/skerry/controlplane/store/storetest"
@@ -18,7 +19,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	flag.Parse() // the command line has the last word
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 func TestMemory(t *testing.T) {
