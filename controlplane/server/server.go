@@ -157,7 +157,7 @@ func (s *Server) lead(ctx context.Context, st store.Store, now time.Time) (wake 
 		return d.wake, nil
 	}
 	switch err := st.Commit(ctx, state, d.changes); {
-	case errors.Is(err, store.ErrStale):
+	case errors.Is(err, store.ErrStale), errors.Is(err, store.ErrNotLeader):
 		return d.wake, nil
 	case err != nil:
 		return d.wake, fmt.Errorf("carry out %d decisions: %w", len(d.changes), err)

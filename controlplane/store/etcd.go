@@ -2,144 +2,51 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"net"
-	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"go.etcd.io/etcd/client/pkg/v3/transport"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
-	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
-
-	"github.com/skerry-io/skerry/controlplane/pki"
-	"github.com/skerry-io/skerry/resources"
 )
 
-// prefix is where everything of skerry's stands in etcd, with the version of
-// the layout.
-const prefix = "/skerry/v1/"
+// Where things stand in etcd, each with the version of its layout. What is
+// beside the prefix of the state is never part of a State.
+const (
+	prefix         = "/skerry/v1/"
+	secretsPrefix  = "/skerry/secrets/v1/"
+	electionPrefix = "/skerry/election/v1"
+)
+
+// ErrNoQuorum says that too few members answer to decide anything. It comes
+// after about 7 s, etcd's own limit. What was to be written may be written yet,
+// or may not.
+var ErrNoQuorum = errors.New("too few members of the store answer: a majority has to")
 
 // Etcd is a Store on an etcd member that runs in this process.
 type Etcd struct {
 	member *embed.Etcd
 	client *clientv3.Client
+	log    *slog.Logger
 	level  zap.AtomicLevel
+	ended  chan error
+	full   chan struct{}      // wakes the upkeep where a write was refused for want of room
+	stop   context.CancelFunc // ends the goroutines below
+	done   sync.WaitGroup
 	closed sync.Once
 }
 
 var _ Store = (*Etcd)(nil)
 
-// Member is how this process takes part in the store.
-type Member struct {
-	// Dir holds the data.
-	Dir string
-	// Run is a directory for unix sockets, and has to be short: the path of one
-	// has at most 107 bytes.
-	Run string
-	// Node that the member runs on.
-	Node resources.NodeID
-	// Peer is where other members reach this one, host:port. It is empty for a
-	// store that stays alone.
-	Peer string
-	// PKI is the directory with node.crt, node.key and ca.crt, by which members
-	// know each other. They are read for each connection.
-	PKI string
-	// Join holds the addresses of all members by node, this one's included, of
-	// the store that is joined at the first start. It is empty for a new store.
-	Join map[resources.NodeID]string
-}
-
-// OpenEtcd starts the member, and returns once it answers: for one that joins,
-// once it has caught up enough to be read from.
-func OpenEtcd(ctx context.Context, m Member, log *slog.Logger) (*Etcd, error) {
-	config, level := m.config()
-	member, err := embed.StartEtcd(config)
-	if err != nil {
-		return nil, fmt.Errorf("start the store in %s: %w", m.Dir, err)
-	}
-	select {
-	case <-member.Server.ReadyNotify():
-	case err := <-member.Err():
-		member.Close()
-		return nil, fmt.Errorf("start the store in %s: %w", m.Dir, err)
-	case <-ctx.Done():
-		member.Close()
-		return nil, fmt.Errorf("wait for the store in %s: %w", m.Dir, context.Cause(ctx))
-	}
-	log.Info("the store is open", "dir", m.Dir)
-	return &Etcd{member: member, client: v3client.New(member.Server), level: level}, nil
-}
-
-func (m Member) config() (*embed.Config, zap.AtomicLevel) {
-	config := embed.NewConfig()
-	config.Name = string(m.Node)
-	config.Dir = m.Dir
-	level := zap.NewAtomicLevelAt(zap.ErrorLevel)
-	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(zapcore.NewCore(
-		zapcore.NewConsoleEncoder(zap.NewProductionEncoderConfig()), zapcore.Lock(os.Stderr), level)))
-	// Its only client is this process.
-	client := url.URL{Scheme: "unix", Path: filepath.Join(m.Run, "etcd.sock")}
-	config.ListenClientUrls, config.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
-	peer := url.URL{Scheme: "unix", Path: filepath.Join(m.Run, "etcd-peer.sock")}
-	listen := peer
-	if m.Peer != "" {
-		peer = peerURL(m.Peer)
-		// The address may be one that the machine has at times only.
-		listen = url.URL{Scheme: "https", Host: net.JoinHostPort("0.0.0.0", peer.Port())}
-		config.PeerTLSInfo = transport.TLSInfo{
-			CertFile: filepath.Join(m.PKI, "node.crt"), KeyFile: filepath.Join(m.PKI, "node.key"), TrustedCAFile: filepath.Join(m.PKI, "ca.crt"),
-			ClientCertAuth: true,
-			// Certificates name nodes, and not their addresses; and only those of
-			// servers have this name.
-			ServerName: pki.ServerName, AllowedHostnames: []string{pki.ServerName}, SkipClientSANVerify: true,
-		}
-	}
-	config.ListenPeerUrls, config.AdvertisePeerUrls = []url.URL{listen}, []url.URL{peer}
-	config.InitialCluster = config.InitialClusterFromName(config.Name)
-	if len(m.Join) > 0 {
-		config.ClusterState = embed.ClusterStateFlagExisting
-		var all []string
-		for _, node := range slices.Sorted(maps.Keys(m.Join)) {
-			address := peerURL(m.Join[node])
-			all = append(all, string(node)+"="+address.String())
-		}
-		config.InitialCluster = strings.Join(all, ",")
-	}
-	// Old revisions go after an hour; 2 GiB is etcd's own default quota.
-	config.AutoCompactionMode = "periodic"
-	config.AutoCompactionRetention = "1h"
-	config.QuotaBackendBytes = 2 << 30
-	return config, level
-}
-
-func peerURL(address string) url.URL { return url.URL{Scheme: "https", Host: address} }
-
-// Close stops the member. Everything that was committed is on the disk.
-func (e *Etcd) Close() {
-	e.closed.Do(func() {
-		// etcd reports its own closing as errors.
-		e.level.SetLevel(zap.FatalLevel)
-		e.client.Close() //nolint:errcheck // it ends with the member
-		e.member.Close()
-	})
-}
-
-// Err tells where the member ended by itself.
-func (e *Etcd) Err() <-chan error { return e.member.Err() }
-
 // Load returns a snapshot.
 func (e *Etcd) Load(ctx context.Context) (*State, error) {
-	response, err := e.client.Get(ctx, prefix, clientv3.WithPrefix())
+	response, err := e.get(ctx, prefix, clientv3.WithPrefix())
 	if err != nil {
 		return nil, fmt.Errorf("read the store: %w", err)
 	}
@@ -153,38 +60,86 @@ func (e *Etcd) Load(ctx context.Context) (*State, error) {
 	return state, nil
 }
 
-// Commit writes the changes.
-func (e *Etcd) Commit(ctx context.Context, from *State, changes []Change) error {
-	return e.commit(ctx, nil, from, changes)
+// get reads from etcd.
+func (e *Etcd) get(ctx context.Context, key string, options ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	return read(func() (*clientv3.GetResponse, error) { return e.client.Get(ctx, key, options...) })
 }
 
-// commit writes the changes while the guards hold.
-func (e *Etcd) commit(ctx context.Context, guards []clientv3.Cmp, from *State, changes []Change) error {
-	for _, batch := range batches(changes, BatchSize-len(guards)) {
-		compares := slices.Clone(guards)
-		var operations []clientv3.Op
-		for _, c := range batch {
-			key := prefix + c.key
-			compares = append(compares, clientv3.Compare(clientv3.ModRevision(key), "=", from.version(c.key)))
-			if c.value == nil {
-				operations = append(operations, clientv3.OpDelete(key))
-				continue
-			}
+// read reads again where the members have elected another leader meanwhile.
+func read[T any](from func() (T, error)) (T, error) {
+	for {
+		value, err := from()
+		if !errors.Is(err, rpctypes.ErrLeaderChanged) {
+			return value, explain(err)
+		}
+	}
+}
+
+// explain says what people can do about an error, and names what etcd says in
+// several ways where it has no quorum.
+func explain(err error) error {
+	if errors.Is(err, rpctypes.ErrNoSpace) {
+		return fmt.Errorf("it is full, and makes room now; if it stays so, remove what is not needed: %w", err)
+	}
+	for _, timeout := range []error{
+		rpctypes.ErrTimeout, rpctypes.ErrTimeoutDueToLeaderFail, rpctypes.ErrTimeoutDueToConnectionLost, rpctypes.ErrNoLeader,
+	} {
+		if errors.Is(err, timeout) {
+			return fmt.Errorf("%w: %w", ErrNoQuorum, err)
+		}
+	}
+	return err
+}
+
+// Commit writes the changes.
+func (e *Etcd) Commit(ctx context.Context, from *State, changes []Change) error {
+	return e.commit(ctx, from, changes, nil)
+}
+
+// commit writes the changes; with a term, only while it lasts.
+func (e *Etcd) commit(ctx context.Context, from *State, changes []Change, term *Term) error {
+	for _, batch := range batches(changes) {
+		if err := e.commitBatch(ctx, from, batch, term); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *Etcd) commitBatch(ctx context.Context, from *State, batch []Change, term *Term) error {
+	var compares []clientv3.Cmp
+	var otherwise []clientv3.Op
+	if term != nil {
+		compares = append(compares, term.lasts())
+		otherwise = append(otherwise, clientv3.OpGet(term.key, clientv3.WithKeysOnly()))
+	}
+	operations := make([]clientv3.Op, len(batch))
+	for i, c := range batch {
+		key := prefix + c.key
+		compares = append(compares, clientv3.Compare(clientv3.ModRevision(key), "=", from.version(c.key)))
+		operations[i] = clientv3.OpDelete(key)
+		if c.value != nil {
 			text, err := c.encode()
 			if err != nil {
 				return err
 			}
-			operations = append(operations, clientv3.OpPut(key, string(text)))
-		}
-		response, err := e.client.Txn(ctx).If(compares...).Then(operations...).Commit()
-		if err != nil {
-			return fmt.Errorf("write to the store: %w", err)
-		}
-		if !response.Succeeded {
-			return ErrStale
+			operations[i] = clientv3.OpPut(key, string(text))
 		}
 	}
-	return nil
+	response, err := e.client.Txn(ctx).If(compares...).Then(operations...).Else(otherwise...).Commit()
+	switch {
+	case err != nil:
+		if errors.Is(err, rpctypes.ErrNoSpace) {
+			wake(e.full)
+		}
+		return fmt.Errorf("write to the store: %w", explain(err))
+	case response.Succeeded:
+		return nil
+	case term != nil && !term.holds(response.Responses[0].GetResponseRange().Kvs):
+		return ErrNotLeader
+	default:
+		return ErrStale
+	}
 }
 
 // Watch tells of changes.
@@ -211,6 +166,6 @@ func (e *Etcd) Watch(ctx context.Context) <-chan struct{} {
 }
 
 // batches cuts changes into runs that can be committed as one.
-func batches(changes []Change, size int) [][]Change {
-	return slices.Collect(slices.Chunk(changes, size))
+func batches(changes []Change) [][]Change {
+	return slices.Collect(slices.Chunk(changes, BatchSize))
 }

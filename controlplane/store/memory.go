@@ -45,7 +45,7 @@ func (m *Memory) next() *State {
 func (m *Memory) Commit(_ context.Context, from *State, changes []Change) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for i, batch := range batches(changes, BatchSize) {
+	for i, batch := range batches(changes) {
 		for _, c := range batch {
 			if m.present().version(c.key) != from.version(c.key) {
 				return ErrStale

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
+	"strings"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -12,96 +12,99 @@ import (
 	"github.com/skerry-io/skerry/resources"
 )
 
-// Peer is a member of the store, as its members know it.
+// ErrNotCaughtUp says that a learner lacks too much to vote: it has not started
+// yet, or it is still copying.
+var ErrNotCaughtUp = errors.New("the learner has not caught up yet")
+
+// ErrUnsettled says that a change of the members might cost the quorum now. etcd
+// wants the members that count to be connected for five seconds first.
+var ErrUnsettled = errors.New("too few members of the store have been connected for 5 s")
+
+// Peer is a member of the store, as all members see it.
 type Peer struct {
 	ID uint64
-	// Node is empty until the member has started for the first time.
+	// Node is empty until the member has started once.
 	Node resources.NodeID
-	// Address where the others reach it, host:port.
+	// Address is the host:port at which others reach it; empty where the store
+	// stays alone.
 	Address string
-	// Learner is true until it is promoted: it follows, and doesn't vote.
+	// Learner says that it copies and does not vote yet.
 	Learner bool
 }
 
-// ErrNotCaughtUp says that a learner is still behind.
-var ErrNotCaughtUp = errors.New("the new server has not caught up with the others yet")
+const peerScheme = "https://"
 
-// Peers lists the members.
+func peerURL(address string) string { return peerScheme + address }
+
+// Peers returns the members of the store, in etcd's order: by ID.
 func (e *Etcd) Peers(ctx context.Context) ([]Peer, error) {
-	response, err := e.client.MemberList(ctx)
+	response, err := read(func() (*clientv3.MemberListResponse, error) { return e.client.MemberList(ctx) })
 	if err != nil {
 		return nil, fmt.Errorf("list the members of the store: %w", err)
 	}
-	var all []Peer
+	var peers []Peer
 	for _, m := range response.Members {
 		p := Peer{ID: m.ID, Node: resources.NodeID(m.Name), Learner: m.IsLearner}
-		for _, text := range m.PeerURLs {
-			if u, err := url.Parse(text); err == nil {
-				p.Address = u.Host
+		for _, address := range m.PeerURLs {
+			if host, found := strings.CutPrefix(address, peerScheme); found {
+				p.Address = host
 			}
 		}
-		all = append(all, p)
+		peers = append(peers, p)
 	}
-	return all, nil
+	return peers, nil
 }
 
-// AddLearner adds a member that follows and doesn't vote. One of that address is
-// left as it is.
+// AddLearner adds a member that copies and does not vote. The process at the
+// address is started after it, with Member.Join. Where a member of the address
+// is there already it does nothing. It returns ErrUnsettled where too few
+// members are connected: try again.
 func (e *Etcd) AddLearner(ctx context.Context, address string) error {
-	peer := peerURL(address)
-	_, err := e.client.MemberAddAsLearner(ctx, []string{peer.String()})
-	if err != nil && !errors.Is(err, rpctypes.ErrPeerURLExist) && !errors.Is(err, rpctypes.ErrMemberExist) {
-		return fmt.Errorf("add %s to the store: %w", address, err)
+	peers, err := e.Peers(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range peers {
+		if p.Address == address {
+			return nil
+		}
+	}
+	if _, err := e.client.MemberAddAsLearner(ctx, []string{peerURL(address)}); err != nil {
+		return fmt.Errorf("add %s to the store: %w", address, unsettled(err))
 	}
 	return nil
 }
 
-// Promote makes a learner vote. It gives ErrNotCaughtUp while that is too early.
+// Promote makes a voter of a learner. A voter stays one. It returns
+// ErrNotCaughtUp while the learner lags: try again.
 func (e *Etcd) Promote(ctx context.Context, id uint64) error {
 	_, err := e.client.MemberPromote(ctx, id)
 	switch {
-	case errors.Is(err, rpctypes.ErrMemberNotLearner):
+	case err == nil, errors.Is(err, rpctypes.ErrMemberNotLearner):
 		return nil
-	case errors.Is(err, rpctypes.ErrMemberLearnerNotReady), errors.Is(err, rpctypes.ErrGRPCLearnerNotReady):
-		return ErrNotCaughtUp
-	case err != nil:
-		return fmt.Errorf("make member %x of the store vote: %w", id, err)
+	case errors.Is(err, rpctypes.ErrMemberLearnerNotReady):
+		err = ErrNotCaughtUp
 	}
-	return nil
+	return fmt.Errorf("promote member %x of the store: %w", id, unsettled(err))
 }
 
-// RemovePeer removes a member; an absent one is success. Etcd refuses it where
-// what is left would have no majority.
+// RemovePeer removes another member. One that is not there is removed already.
+// It returns ErrUnsettled where the members that stay would be too few: try
+// again. No member removes itself: it resigns, and the next leader does it.
 func (e *Etcd) RemovePeer(ctx context.Context, id uint64) error {
+	if id == uint64(e.member.Server.MemberID()) {
+		return fmt.Errorf("remove member %x of the store: it is this one, which others have to remove", id)
+	}
 	if _, err := e.client.MemberRemove(ctx, id); err != nil && !errors.Is(err, rpctypes.ErrMemberNotFound) {
-		return fmt.Errorf("remove member %x from the store: %w", id, err)
+		return fmt.Errorf("remove member %x of the store: %w", id, unsettled(err))
 	}
 	return nil
 }
 
-const secretsPrefix = prefix + "secrets/"
-
-// Secret reads what is not part of a State; it is nil where it is absent.
-func (e *Etcd) Secret(ctx context.Context, name string) ([]byte, error) {
-	response, err := e.client.Get(ctx, secretsPrefix+name)
-	if err != nil {
-		return nil, fmt.Errorf("read secret %s from the store: %w", name, err)
+// unsettled names what etcd refuses for the sake of the quorum.
+func unsettled(err error) error {
+	if errors.Is(err, rpctypes.ErrUnhealthy) || errors.Is(err, rpctypes.ErrMemberNotEnoughStarted) {
+		return fmt.Errorf("%w: %w", ErrUnsettled, err)
 	}
-	if len(response.Kvs) == 0 {
-		return nil, nil
-	}
-	return response.Kvs[0].Value, nil
-}
-
-// PutSecret writes a secret. It gives ErrStale where there is one already.
-func (e *Etcd) PutSecret(ctx context.Context, name string, value []byte) error {
-	key := secretsPrefix + name
-	response, err := e.client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).Then(clientv3.OpPut(key, string(value))).Commit()
-	if err != nil {
-		return fmt.Errorf("write secret %s to the store: %w", name, err)
-	}
-	if !response.Succeeded {
-		return ErrStale
-	}
-	return nil
+	return explain(err)
 }

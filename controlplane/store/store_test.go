@@ -2,25 +2,38 @@ package store_test
 
 import (
 	"context"
+	"flag"
 	"log/slog"
-	"os"
 	"testing"
+
+	"go.uber.org/goleak"
 
 	"github.com/skerry-io/skerry/controlplane/store"
 	"github.com/skerry-io/skerry/controlplane/store/storetest"
 	"github.com/skerry-io/skerry/resources"
 )
 
+// Most tests here wait for etcd's own intervals, not for the processor.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
+	flag.Parse() // the command line has the last word
+	goleak.VerifyTestMain(m)
+}
+
 func TestMemory(t *testing.T) {
 	storetest.Run(t, func(*testing.T) store.Store { return &store.Memory{} })
 }
 
 func TestEtcd(t *testing.T) {
+	t.Parallel()
 	storetest.Run(t, func(t *testing.T) store.Store { return open(t, t.TempDir()) })
 }
 
 // A server that starts again has what it had.
 func TestEtcdKeepsItsData(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	first := open(t, dir)
 	state, err := first.Load(t.Context())
@@ -43,12 +56,7 @@ func TestEtcdKeepsItsData(t *testing.T) {
 
 func open(t *testing.T, dir string) *store.Etcd {
 	t.Helper()
-	run, err := os.MkdirTemp("", "skerry") //nolint:usetesting // t.TempDir's path is too long for a unix socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(run) }) //nolint:errcheck // a directory in the temporary directory
-	s, err := store.OpenEtcd(context.Background(), store.Member{Dir: dir, Run: run, Node: "one"}, slog.New(slog.DiscardHandler))
+	s, err := store.OpenEtcd(context.Background(), store.Member{Dir: dir, Run: runDirectory(t)}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

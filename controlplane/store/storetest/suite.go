@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	t.Run("a snapshot stays as it was", func(t *testing.T) { snapshot(t, open(t)) })
 	t.Run("deleting what is absent succeeds", func(t *testing.T) { absent(t, open(t)) })
 	t.Run("more changes than a batch holds", func(t *testing.T) { many(t, open(t)) })
+	t.Run("a batch of large changes", func(t *testing.T) { large(t, open(t)) })
 	t.Run("a watcher is told of each change", func(t *testing.T) { watch(t, open(t)) })
 	t.Run("a watcher is told of a change that comes at once", func(t *testing.T) { watchAtOnce(t, open(t)) })
 }
@@ -110,6 +112,17 @@ func many(t *testing.T, s store.Store) {
 	if got := len(load(t, s).Services); got != len(changes) {
 		t.Errorf("%d of %d changes are there", got, len(changes))
 	}
+}
+
+// The environment of a service is easily as large as this.
+func large(t *testing.T, s store.Store) {
+	var changes []store.Change
+	for i := range store.BatchSize {
+		record := service(fmt.Sprintf("s%d", i), 1)
+		record.Service.Env = map[string]string{"TEXT": strings.Repeat("x", 50<<10)}
+		changes = append(changes, store.PutService(record))
+	}
+	commit(t, s, changes...)
 }
 
 func watch(t *testing.T, s store.Store) {
