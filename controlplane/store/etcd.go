@@ -91,7 +91,8 @@ func explain(err error) error {
 	return err
 }
 
-// Commit writes the changes.
+// Commit writes the changes. Where it returns an error other than ErrStale, a
+// batch may have been written all the same: a caller loads and plans again.
 func (e *Etcd) Commit(ctx context.Context, from *State, changes []Change) error {
 	return e.commit(ctx, from, changes, nil)
 }
