@@ -63,7 +63,7 @@ func Run(ctx context.Context, dir string, log *slog.Logger) error {
 		{"take the addresses", func() error { return takeAddresses(ctx, seed) }},
 		{"run skerry from the seed", func() error { return link(filepath.Join(dir, "skerry"), program, cloudInit()) }},
 		{"start the agent", func() error { return startAgent(ctx, news) }},
-		{"install skerry", func() error { return install(program) }},
+		{"install skerry", func() error { return installWhenBooted(ctx, program) }},
 	}
 	for _, step := range steps {
 		if err := step.do(); err != nil {
@@ -326,18 +326,27 @@ func link(from, to string, copyNow bool) error {
 	return install(to)
 }
 
-// install puts a copy of the program in the place of its link, unless it is one
-// already.
-func install(to string) error {
+// installWhenBooted puts a copy of the program in the place of its link, unless
+// it is one already. Whatever the node waits for is more urgent: the rest of the
+// boot, and all that runs after it.
+func installWhenBooted(ctx context.Context, to string) error {
 	if info, err := os.Lstat(to); err != nil || info.Mode().IsRegular() {
 		return err
 	}
-	// Whatever the node waits for is more urgent. This is of the thread, which ends
-	// with the process.
+	// A unit that failed makes it an error, and is no reason not to go on.
+	if err := run(ctx, "systemctl", "is-system-running", "--wait"); err != nil && ctx.Err() != nil {
+		return err
+	}
+	// This is of the thread, which ends with the process.
 	runtime.LockOSThread()
 	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, 19); err != nil {
 		return err
 	}
+	return install(to)
+}
+
+// install puts a copy of the program in the place of its link.
+func install(to string) error {
 	source, err := os.Open(to)
 	if err != nil {
 		return err

@@ -84,7 +84,7 @@ var (
 	// resuming, about a minute, outlasts a restart of the machine's network.
 	resuming = patience{retries: 30, longest: 2 * time.Second}
 	// booting outlasts everything but the caller, who waits for little else.
-	booting = patience{retries: math.MaxInt32, longest: 500 * time.Millisecond, boot: 3 * time.Minute}
+	booting = patience{retries: math.MaxInt32, longest: 250 * time.Millisecond, boot: 3 * time.Minute}
 )
 
 // call sends one request and reads its answer.
