@@ -19,7 +19,13 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	flag.Parse() // the command line has the last word
-	goleak.VerifyTestMain(m)
+	// etcd leaves the idle connections between members to HTTP's own timeouts.
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
+		goleak.IgnoreAnyFunction("net/http.(*conn).serve"),
+		goleak.IgnoreAnyFunction("net/http.(*connReader).backgroundRead"),
+	)
 }
 
 func TestMemory(t *testing.T) {
