@@ -38,9 +38,11 @@ func notifySystemd() {
 	daemon.SdNotify(false, daemon.SdNotifyReady) //nolint:errcheck // without systemd there is nobody to tell
 }
 
+func (p places) etcd() string { return filepath.Join(p.data, "etcd") }
+
 // stored are the directories of the control plane's data.
 func (p places) stored() []string {
-	return []string{filepath.Join(p.data, "etcd"), filepath.Join(p.data, "registry")}
+	return []string{p.etcd(), filepath.Join(p.data, "registry")}
 }
 
 func (p places) wipe() error {

@@ -63,9 +63,9 @@ const secretAuthority = "authority"
 
 func (p places) authorityFile() string { return filepath.Join(p.data, agent.PKIDir, "authority.json") }
 
-// found makes the authority of a new cluster, and the certificate of its first
-// server: its store needs them to begin. The authority's key is moved to the
-// store once that is open.
+// found makes the authority of a new cluster, unless a snapshot brought it, and
+// the certificate of its first server: its store needs them to begin. The
+// authority's key is moved to the store once that is open.
 func (m member) found(p places, cluster resources.ClusterConfig) error {
 	if m.alone || len(cluster.Server.Join) > 0 {
 		return nil
@@ -73,7 +73,7 @@ func (m member) found(p places, cluster resources.ClusterConfig) error {
 	if _, err := agent.Credentials(p.data); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	pair, err := pki.NewAuthority(cluster.ID, time.Now())
+	pair, err := p.newAuthority(cluster.ID)
 	if err != nil {
 		return err
 	}
@@ -93,17 +93,40 @@ func (m member) found(p places, cluster resources.ClusterConfig) error {
 	if err != nil {
 		return err
 	}
-	text, err := json.Marshal(pair)
-	if err != nil {
-		return fmt.Errorf("keep the cluster's authority: %w", err)
+	return agent.PutCredentials(p.data, pki.Credentials{Pair: pki.Pair{Certificate: certificate, Key: key}, Authority: pair.Certificate})
+}
+
+// newAuthority gives the authority that a cluster begins with.
+func (p places) newAuthority(cluster resources.ClusterID) (pki.Pair, error) {
+	var pair pki.Pair
+	text, err := os.ReadFile(p.authorityFile())
+	switch {
+	case err == nil:
+		if err := json.Unmarshal(text, &pair); err != nil {
+			return pair, fmt.Errorf("read the cluster's authority: %w", err)
+		}
+		return pair, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return pair, fmt.Errorf("read the cluster's authority: %w", err)
 	}
+	if pair, err = pki.NewAuthority(cluster, time.Now()); err != nil {
+		return pair, err
+	}
+	if text, err = json.Marshal(pair); err != nil {
+		return pair, fmt.Errorf("keep the cluster's authority: %w", err)
+	}
+	return pair, p.keepAuthority(text)
+}
+
+// keepAuthority keeps the authority until it is in the store.
+func (p places) keepAuthority(text []byte) error {
 	if err := os.MkdirAll(filepath.Dir(p.authorityFile()), 0o700); err != nil {
 		return fmt.Errorf("keep the cluster's authority: %w", err)
 	}
 	if err := os.WriteFile(p.authorityFile(), text, 0o600); err != nil {
 		return fmt.Errorf("keep the cluster's authority: %w", err)
 	}
-	return agent.PutCredentials(p.data, pki.Credentials{Pair: pki.Pair{Certificate: certificate, Key: key}, Authority: pair.Certificate})
+	return nil
 }
 
 // authority reads the cluster's authority from the store, and puts it there
@@ -135,7 +158,7 @@ func (m member) authority(ctx context.Context, p places, etcd *store.Etcd) (*pki
 
 // store is how this server takes part in the store.
 func (m member) store(p places, cluster resources.ClusterConfig) store.Member {
-	s := store.Member{Dir: filepath.Join(p.data, "etcd"), Run: p.run, Node: m.self.Node, Join: cluster.Server.Join}
+	s := store.Member{Dir: p.etcd(), Run: p.run, Node: m.self.Node, Join: cluster.Server.Join}
 	if !m.alone {
 		s.Peer, s.PKI = m.self.Peer(), filepath.Join(p.data, agent.PKIDir)
 	}

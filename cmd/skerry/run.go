@@ -79,7 +79,7 @@ func runServer(ctx context.Context, p places, cluster resources.ClusterConfig, r
 	}
 	defer images.Close() //nolint:errcheck // what was put is on the disk
 	s := server.New(server.Config{
-		Cluster: cluster, Self: m.self, Store: etcd, Images: images, Resolve: server.ResolveRemote, Log: log,
+		Cluster: cluster, Self: m.self, Store: etcd, Snapshot: etcd.Snapshot, Images: images, Resolve: server.ResolveRemote, Log: log,
 		Election: election{etcd}, Members: etcd, Authority: authority, Dial: p.dialServer,
 	})
 	listeners, err := m.listen(p, s)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 
@@ -32,6 +33,20 @@ func (s *Server) Cluster(ctx context.Context) (resources.ClusterStatus, error) {
 // false.
 func (s *Server) WatchCluster(ctx context.Context, see func(resources.ClusterStatus) (more bool, err error)) error {
 	return watch(ctx, s.connection, "/v1/cluster", see)
+}
+
+// Snapshot writes all that the control plane holds, in etcd's own form. That it
+// is whole, its sum tells.
+func (s *Server) Snapshot(ctx context.Context, w io.Writer) error {
+	response, err := s.send(ctx, usual, http.MethodGet, "/v1/snapshot", nil)
+	if err == nil && response.StatusCode >= http.StatusBadRequest {
+		err = api.ReadAnswer(response, nil)
+	}
+	if err == nil {
+		defer response.Body.Close() //nolint:errcheck // it was read
+		_, err = io.Copy(w, response.Body)
+	}
+	return wrap(err, "take a snapshot of the control plane")
 }
 
 // PutServers says which nodes, all of them in the cluster, are to run the

@@ -29,6 +29,7 @@ func (s *Server) Handler() http.Handler {
 func (s *Server) leaderHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/cluster", s.watchCluster)
+	mux.HandleFunc("GET /v1/snapshot", s.getSnapshot)
 	mux.Handle("PUT /v1/cluster/servers", api.Handler(s.putServers))
 	mux.Handle("POST /v1/nodes/{id}/certificate", api.Handler(s.signCertificate))
 	mux.Handle("PUT /v1/nodes/{id}/availability", api.Handler(s.putAvailability))

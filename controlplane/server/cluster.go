@@ -38,6 +38,15 @@ func (s *Server) clusterStatus(state *store.State) resources.ClusterStatus {
 	return status
 }
 
+// getSnapshot answers with all that the store holds, in etcd's own form, which
+// ends with a sum: whoever reads it finds out where it broke off.
+func (s *Server) getSnapshot(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if err := s.Snapshot(r.Context(), w); err != nil && r.Context().Err() == nil {
+		s.Log.Error("a snapshot broke off", "err", err)
+	}
+}
+
 // addressesOf gives the ways to the servers, sorted by node.
 func addressesOf(state *store.State) []resources.ServerAddress {
 	all := []resources.ServerAddress{}

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -40,11 +41,13 @@ type Resolver func(ctx context.Context, reference string) (digest string, err er
 type Config struct {
 	Cluster resources.ClusterConfig
 	// Self is this server.
-	Self    resources.ServerAddress
-	Store   store.Store
-	Images  Images
-	Resolve Resolver
-	Log     *slog.Logger
+	Self  resources.ServerAddress
+	Store store.Store
+	// Snapshot writes all that the store holds.
+	Snapshot func(ctx context.Context, w io.Writer) error
+	Images   Images
+	Resolve  Resolver
+	Log      *slog.Logger
 	// The rest is nil for a server that stays alone.
 	Election Election
 	Members  Members

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
+	"slices"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.uber.org/zap"
 )
@@ -27,8 +30,8 @@ func (e *Etcd) Snapshot(ctx context.Context, w io.Writer) error {
 
 // Restore makes the data of a new store, with m as its only member, from the
 // file of a snapshot, and OpenEtcd opens it. m.Dir must not exist yet; m.Join is
-// not used. A file that is not whole is refused. Whoever led when the snapshot
-// was taken is taken to lead for electionTTL more.
+// not used. A file that is not whole is refused. It holds the former servers, and
+// who led them, until BeginAnew.
 func Restore(path string, m Member) error {
 	m.Join = nil
 	config, err := m.config(zap.NewAtomicLevelAt(zap.ErrorLevel))
@@ -42,6 +45,26 @@ func Restore(path string, m Member) error {
 	})
 	if err != nil {
 		return fmt.Errorf("restore the store in %s from %s: %w", m.Dir, path, err)
+	}
+	return nil
+}
+
+// BeginAnew takes the former servers out of a restored store, and who led them,
+// so that whoever opens it next is the first server.
+func (e *Etcd) BeginAnew(ctx context.Context) error {
+	state, err := e.Load(ctx)
+	if err != nil {
+		return err
+	}
+	var changes []Change
+	for _, id := range slices.Sorted(maps.Keys(state.Servers)) {
+		changes = append(changes, DeleteServer(id))
+	}
+	if err := e.Commit(ctx, state, changes); err != nil {
+		return err
+	}
+	if _, err := e.client.Delete(ctx, electionPrefix+"/", clientv3.WithPrefix()); err != nil {
+		return fmt.Errorf("forget who led the cluster: %w", err)
 	}
 	return nil
 }

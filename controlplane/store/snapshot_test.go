@@ -22,6 +22,9 @@ func TestSnapshot(t *testing.T) {
 	if err := n1.PutSecret(t.Context(), "authority", []byte("key")); err != nil {
 		t.Fatal(err)
 	}
+	if err := n1.Commit(t.Context(), load(t, n1), []store.Change{store.PutServer(resources.ServerAddress{Node: "n1"})}); err != nil {
+		t.Fatal(err)
+	}
 	term := campaign(t, n1.Etcd, "n1")
 	var saved bytes.Buffer
 	if err := n2.Snapshot(t.Context(), &saved); err != nil {
@@ -79,4 +82,20 @@ func TestSnapshot(t *testing.T) {
 	if got := services(t, e); got != 1 {
 		t.Errorf("%d services, want 1", got)
 	}
+	if err := e.BeginAnew(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := load(t, e); len(got.Servers) != 0 || len(got.Services) != 1 {
+		t.Errorf("it begins anew with %+v", got)
+	}
+	campaign(t, e, "n9") // at once
+}
+
+func load(t *testing.T, s store.Store) *store.State {
+	t.Helper()
+	state, err := s.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state
 }

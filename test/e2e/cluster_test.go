@@ -173,5 +173,32 @@ func TestCluster(t *testing.T) {
 			t.Errorf("replicas run on %v", count)
 		}
 	})
+	t.Run("everything is lost but a snapshot", func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "snapshot")
+		hosts[1].skerry(t, "cluster", "snapshot", "save", file, "--endpoint", "unix://"+filepath.Join(hosts[1].dir, "run", "server.sock"))
+		hosts[1].end(os.Kill)
+		hosts[2].skerry(t, "cluster", "snapshot", "restore", file,
+			"--data", filepath.Join(hosts[2].dir, "data"), "--run", filepath.Join(hosts[2].dir, "run"))
+		services, err := controlOf(t, hosts[2]).Services(t.Context())
+		if err != nil || len(services) != 1 || services[0].Service.Name != "web" {
+			t.Fatalf("services %+v, %v", services, err)
+		}
+		tf.Configure(t, configure(hosts[2:3], nil))
+		tf.Apply(t)
+		tf.Settled(t)
+		if count := allRun(t, controlOf(t, hosts[2]), "web"); len(count) != 1 {
+			t.Errorf("replicas run on %v", count)
+		}
+	})
 	tf.Destroy(t)
+}
+
+// skerry runs the command on the host.
+func (d *dev) skerry(t *testing.T, args ...string) {
+	t.Helper()
+	c := exec.CommandContext(t.Context(), filepath.Join(bin, "skerry"), args...)
+	c.Env = append(os.Environ(), "SKERRY_PASSPHRASE=correct horse battery")
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("skerry %s: %v: %s", strings.Join(args, " "), err, out)
+	}
 }
