@@ -30,6 +30,10 @@ const (
 	listening = "listening on"
 )
 
+// overhead is how much longer than Podman alone skerry may take until a program
+// runs.
+const overhead = 150 * time.Millisecond
+
 // containerRestart measures from the end of a container's process until its
 // program runs again, under the agent of `skerry dev`, against a bare
 // `podman start` of a container like it. Both are over when the program has
@@ -38,7 +42,7 @@ const (
 func containerRestart(ctx context.Context, notes io.Writer) (comparison, error) {
 	ctx, cancel := context.WithTimeout(ctx, restartPatience)
 	defer cancel()
-	var c comparison
+	c := comparison{more: overhead.Seconds()}
 	err := withTB(ctx, func(t *tb) { //nolint:contextcheck // what was started is removed whatever happens
 		d := startDev(t, podmantest.StartService(t))
 		image := d.push(t)
@@ -48,6 +52,26 @@ func containerRestart(ctx context.Context, notes io.Writer) (comparison, error) 
 			ours := d.kill(t, id)
 			c.add(ours, against)
 			fmt.Fprintf(notes, "  %d: kill to running %.3f s, podman start %.3f s\n", turn+1, ours.Seconds(), against.Seconds())
+		}
+	})
+	return c, err
+}
+
+// containerCreate measures from the call that asks for a replica until its
+// program runs, against a bare `podman run` of the same.
+func containerCreate(ctx context.Context, notes io.Writer) (comparison, error) {
+	ctx, cancel := context.WithTimeout(ctx, restartPatience)
+	defer cancel()
+	c := comparison{more: overhead.Seconds()}
+	err := withTB(ctx, func(t *tb) { //nolint:contextcheck // what was started is removed whatever happens
+		d := startDev(t, podmantest.StartService(t))
+		image := d.push(t)
+		d.run(t, "pull", "--quiet", image) // a pull is no part of either side
+		for turn := range restartTurns {
+			against := d.podmanRun(t, image)
+			ours := d.replica(t, image, turn+1)
+			c.add(ours, against)
+			fmt.Fprintf(notes, "  %d: replica %.3f s, podman run %.3f s\n", turn+1, ours.Seconds(), against.Seconds())
 		}
 	})
 	return c, err

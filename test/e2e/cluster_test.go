@@ -174,6 +174,9 @@ func TestCluster(t *testing.T) {
 		}
 	})
 	t.Run("everything is lost but a snapshot", func(t *testing.T) {
+		// A worker lives on.
+		tf.Configure(t, configure(hosts[1:2], hosts[3:]))
+		tf.Apply(t)
 		file := filepath.Join(t.TempDir(), "snapshot")
 		hosts[1].skerry(t, "cluster", "snapshot", "save", file, "--endpoint", "unix://"+filepath.Join(hosts[1].dir, "run", "server.sock"))
 		hosts[1].end(os.Kill)
@@ -183,11 +186,13 @@ func TestCluster(t *testing.T) {
 		if err != nil || len(services) != 1 || services[0].Service.Name != "web" {
 			t.Fatalf("services %+v, %v", services, err)
 		}
-		tf.Configure(t, configure(hosts[2:3], nil))
+		tf.Configure(t, configure(hosts[2:3], hosts[3:]))
 		tf.Apply(t)
 		tf.Settled(t)
-		if count := allRun(t, controlOf(t, hosts[2]), "web"); len(count) != 1 {
-			t.Errorf("replicas run on %v", count)
+		control := controlOf(t, hosts[2])
+		allRun(t, control, "web")
+		if nodes, err := control.Nodes(t.Context()); err != nil || len(nodes) != 2 {
+			t.Errorf("%d nodes, %v", len(nodes), err)
 		}
 	})
 	tf.Destroy(t)
