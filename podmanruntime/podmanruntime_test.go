@@ -56,6 +56,7 @@ func TestWithPodman(t *testing.T) {
 		{"leftover", testLeftover},
 		{"exits", testExits},
 		{"damage", testDamage},
+		{"exec", testExec},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, node{r, s, image}) })
 	}

@@ -54,6 +54,9 @@ const (
 type ReplicaStatus struct {
 	ID    ReplicaID    `json:"id"`
 	State ReplicaState `json:"state"`
+	// NotReady is true while a running replica does not do its work yet, or not
+	// any more: see Service.Health.
+	NotReady bool `json:"not_ready,omitempty"`
 	// Reason is a short word for a failure (see the Reason constants), empty
 	// where all is well.
 	Reason Reason `json:"reason,omitempty"`
@@ -81,7 +84,7 @@ type ReplicaStatus struct {
 // Reason is why a replica does not run.
 type Reason string
 
-// The reasons for which a replica does not run.
+// The reasons for which a replica does not run, or does not do its work.
 const (
 	ReasonImagePull       Reason = "ImagePullFailed"
 	ReasonCommandNotFound Reason = "CommandNotFound"
@@ -89,5 +92,7 @@ const (
 	ReasonOutOfMemory     Reason = "OutOfMemory"
 	ReasonCrashed         Reason = "Crashed"
 	ReasonCreateFailed    Reason = "CreateFailed"
+	ReasonNotReady        Reason = "NotReady"  // it runs, and its readiness probe fails
+	ReasonUnhealthy       Reason = "Unhealthy" // its startup or liveness probe failed, so it was ended
 	ReasonNoPlace         Reason = "NoPlace"
 )

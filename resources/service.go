@@ -48,6 +48,8 @@ type Template struct {
 	Resources Reservation `json:"resources" iac:"optional,computed"`
 	// Ports of the container that the node publishes.
 	Ports []Port `json:"ports,omitempty" iac:"optional"`
+	// How to find out whether a replica has started, does its work, and is still alive. Without it, one that has run for 3s does.
+	Health *Health `json:"health,omitempty" iac:"optional"`
 	// What happens when the container exits: `always`, `on-failure` or `never` start it again.
 	Restart string `json:"restart,omitempty" iac:"default=always"`
 	// Capabilities to add to Podman's default ones, such as `NET_ADMIN`.
@@ -163,6 +165,9 @@ func (s *Service) SetDefaults() {
 	if s.Placement != nil {
 		s.Placement.setDefaults()
 	}
+	if s.Health != nil {
+		s.Health.setDefaults()
+	}
 	setDefault(&s.PullPolicy, PullMissing)
 	setDefault(&s.Restart, RestartAlways)
 	setDefault(&s.StopSignal, "SIGTERM")
@@ -206,6 +211,9 @@ func (s *Service) Validate() Problems {
 	}
 	oneOf(&p, "pull_policy", s.PullPolicy, PullMissing, PullAlways, PullNever)
 	oneOf(&p, "restart", s.Restart, RestartAlways, RestartOnFailure, RestartNever)
+	if s.Health != nil {
+		s.Health.validate(&p)
+	}
 	s.Update.validate(&p)
 	s.validateLimits(&p)
 	s.validatePorts(&p)
@@ -244,9 +252,7 @@ func (s *Service) validatePorts(p *Problems) {
 	taken := map[string]int{}
 	for i, port := range s.Ports {
 		at := fmt.Sprintf("ports[%d]", i)
-		if port.Target < 1 || port.Target > 65535 {
-			p.Addf(at+".target", "is %d; a port is between 1 and 65535", port.Target)
-		}
+		checkPort(p, at+".target", port.Target)
 		if port.Published < 0 || port.Published > 65535 {
 			p.Addf(at+".published", "is %d; a port is between 1 and 65535", port.Published)
 		}

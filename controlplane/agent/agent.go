@@ -53,6 +53,9 @@ type Containers interface {
 	Stop(ctx context.Context, id string) error
 	// Remove removes a container, running or not. An absent one is no error.
 	Remove(ctx context.Context, id string) error
+	// Exec runs a command in a running container, and returns its exit code and
+	// the beginning of what it wrote. The command is killed when ctx ends.
+	Exec(ctx context.Context, id string, command []string) (code int, output string, err error)
 	// Logs returns the last lines of a container's output.
 	Logs(ctx context.Context, id string, lines int) ([]string, error)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"os/exec"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,10 +24,14 @@ type fakeRuntime struct {
 	pruned     bool // the image is there no more
 	hang       bool // List answers with the end of its context only
 	exits      chan string
+
+	mu    sync.Mutex     // guards all below
+	codes map[string]int // what commands exit with
+	slow  bool           // they end with their context only
 }
 
 func newFake() *fakeRuntime {
-	return &fakeRuntime{containers: map[string]*resources.Container{}, exits: make(chan string, 10)}
+	return &fakeRuntime{containers: map[string]*resources.Container{}, exits: make(chan string, 10), codes: map[string]int{}}
 }
 
 func (f *fakeRuntime) say(call string) { f.calls = append(f.calls, call) }
@@ -72,6 +77,24 @@ func (f *fakeRuntime) Stop(_ context.Context, id string) error {
 	f.say("stop")
 	f.end(id, 0)
 	return nil
+}
+
+func (f *fakeRuntime) Exec(ctx context.Context, _ string, command []string) (int, string, error) {
+	f.mu.Lock()
+	code, slow := f.codes[command[0]], f.slow
+	f.mu.Unlock()
+	if slow {
+		<-ctx.Done()
+		return 0, "", ctx.Err()
+	}
+	return code, "as asked\n", nil
+}
+
+// answer sets what a command exits with from now on.
+func (f *fakeRuntime) answer(command string, code int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.codes[command] = code
 }
 
 func (f *fakeRuntime) Remove(_ context.Context, id string) error {
@@ -139,9 +162,13 @@ func TestAReplicaIsStartedAndStopped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
 		l := run(t, f, replica(resources.RestartAlways))
-		expect(t, l, resources.ReplicaStarting)
-		advance(minReady)
-		expect(t, l, resources.ReplicaRunning)
+		for _, notReady := range []bool{true, false} {
+			expect(t, l, resources.ReplicaRunning)
+			if got := l.statuses()[0].NotReady; got != notReady {
+				t.Errorf("not ready: %v", got)
+			}
+			advance(minReady)
+		}
 		r := replica(resources.RestartAlways)
 		r.Wanted = false
 		l.assign([]resources.Replica{r})
@@ -198,8 +225,8 @@ func TestTheRestartPolicy(t *testing.T) {
 		{resources.RestartNever, 0, resources.ReplicaExited},
 		{resources.RestartNever, 1, resources.ReplicaExited},
 		{resources.RestartOnFailure, 0, resources.ReplicaExited},
-		{resources.RestartOnFailure, 1, resources.ReplicaStarting},
-		{resources.RestartAlways, 0, resources.ReplicaStarting},
+		{resources.RestartOnFailure, 1, resources.ReplicaRunning},
+		{resources.RestartAlways, 0, resources.ReplicaRunning},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFake()

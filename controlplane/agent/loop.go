@@ -20,6 +20,8 @@ type unit struct {
 	history history
 	status  resources.ReplicaStatus
 	busy    bool
+	// checkup asks the running container how it is, where its service says how.
+	checkup *checkup
 	// since is the count of steps when its last one ended: a listing that was
 	// begun before tells nothing of it.
 	since int
@@ -37,7 +39,9 @@ type loop struct {
 	results  chan result
 	listings chan listing
 	exits    chan string
+	findings chan finding
 
+	began    time.Time
 	units    map[resources.ReplicaID]*unit
 	known    bool // assignments have been told
 	steps    int
@@ -81,7 +85,8 @@ func newLoop(runtime Runtime, log *slog.Logger) *loop {
 	return &loop{
 		runtime: runtime, log: log,
 		assigned: make(chan []resources.Replica, 1), results: make(chan result), listings: make(chan listing), exits: make(chan string),
-		units: map[resources.ReplicaID]*unit{}, watched: map[int]func(){}, news: make(chan struct{}, 1), turned: make(chan struct{}),
+		findings: make(chan finding),
+		units:    map[resources.ReplicaID]*unit{}, watched: map[int]func(){}, news: make(chan struct{}, 1), turned: make(chan struct{}),
 	}
 }
 
@@ -131,7 +136,7 @@ func (l *loop) run(ctx context.Context) error {
 	defer l.endWatches()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	l.stale = true
+	l.stale, l.began = true, time.Now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -142,6 +147,8 @@ func (l *loop) run(ctx context.Context) error {
 			l.see(ctx, got)
 		case done := <-l.results:
 			l.finish(done)
+		case f := <-l.findings:
+			l.learn(f)
 		case <-l.exits:
 			l.stale = true
 		case _, open := <-died:
@@ -296,6 +303,7 @@ func (l *loop) list(ctx context.Context, steps int) {
 
 // advance takes the next step of a replica, and returns when to look again.
 func (l *loop) advance(ctx context.Context, u *unit, c *resources.Container, now time.Time) time.Time {
+	l.examine(ctx, u, c)
 	do, at := next(u.replica, u.history, c, now)
 	l.describe(u, c, do, now)
 	if do == wait || do == gone {
@@ -319,17 +327,47 @@ func (l *loop) advance(ctx context.Context, u *unit, c *resources.Container, now
 
 func (l *loop) describe(u *unit, c *resources.Container, do verb, now time.Time) {
 	s := &u.status
-	s.ID, s.State, s.Failures = u.replica.ID, observe(u.history, c, do, now), u.history.failures
-	s.ContainerID, s.Address, s.StartedAt = "", "", time.Time{}
+	is := u.condition(c, now)
+	s.ID, s.State, s.Failures = u.replica.ID, observe(u.history, c, do, is.started), u.history.failures
+	s.ContainerID, s.Address, s.StartedAt, s.NotReady = "", "", time.Time{}, false
 	if c != nil {
 		s.ContainerID = c.ID
 	}
 	if c != nil && c.Running {
 		s.Address, s.StartedAt = c.Address, c.StartedAt.UTC()
 	}
-	if s.State == resources.ReplicaRunning {
-		s.Reason, s.Message, s.LogTail, s.ExitCode = "", "", nil, nil
+	if s.State != resources.ReplicaRunning {
+		return
 	}
+	s.NotReady = !is.ready
+	switch {
+	case is.ready:
+		s.Reason, s.Message, s.LogTail, s.ExitCode = "", "", nil, nil
+	case is.waiting != "":
+		s.Reason, s.Message, s.LogTail, s.ExitCode = resources.ReasonNotReady, is.waiting, nil, nil
+	}
+}
+
+// condition is how a running container is.
+type condition struct {
+	started, ready bool
+	// waiting says why it is not ready, where its probes have.
+	waiting string
+}
+
+func (u *unit) condition(c *resources.Container, now time.Time) condition {
+	switch {
+	case c == nil || !c.Running:
+		return condition{}
+	case u.checkup == nil:
+		return condition{started: true, ready: !now.Before(c.StartedAt.Add(minReady))}
+	}
+	state := u.checkup.state
+	is := condition{started: state.Started(), ready: state.Ready(), waiting: state.Waiting()}
+	if !asksReadiness(u.replica) {
+		is.ready = is.ready && !now.Before(c.StartedAt.Add(minReady))
+	}
+	return is
 }
 
 // createError is the error of a create.
@@ -399,6 +437,7 @@ func (l *loop) judge(ctx context.Context, r resources.Replica, c resources.Conta
 		tail = []string{"(the log can't be read: " + err.Error() + ")"}
 	}
 	return func(u *unit, now time.Time) {
+		unhealthy := u.history.unhealthy
 		u.history = u.history.ended(r, c, now)
 		s := &u.status
 		s.ExitCode, s.LogTail = &c.ExitCode, tail
@@ -406,6 +445,8 @@ func (l *loop) judge(ctx context.Context, r resources.Replica, c resources.Conta
 		switch {
 		case c.OOMKilled:
 			s.Reason, s.Message = resources.ReasonOutOfMemory, fmt.Sprintf("the container wanted more than its %s of memory; raise resources.memory", r.Template.Resources.Memory)
+		case unhealthy != "":
+			s.Reason, s.Message = resources.ReasonUnhealthy, unhealthy
 		case c.ExitCode == 0 && u.history.over:
 			s.Reason, s.LogTail = "", nil
 		}

@@ -34,11 +34,13 @@ type history struct {
 	retryAt  time.Time
 	// over is true where the restart policy leaves it ended.
 	over bool
+	// unhealthy says why the present run has to end; empty while it need not.
+	unhealthy string
 }
 
 const (
-	// minReady is how long a container has to run until it counts as running:
-	// a program that fails at its start mostly does so within.
+	// minReady is how long a container without a readiness probe has to run until
+	// it counts as ready: a program that fails at its start mostly does so within.
 	minReady = 3 * time.Second
 	// maxBackoff is the longest wait between two attempts. A run that lasted
 	// as long ends the series of failures.
@@ -74,10 +76,15 @@ func next(r resources.Replica, h history, c *resources.Container, now time.Time)
 		return wait, time.Time{}
 	}
 	if c != nil && c.Running {
-		if ready := c.StartedAt.Add(minReady); now.Before(ready) {
+		ready := c.StartedAt.Add(minReady)
+		switch {
+		case h.unhealthy != "":
+			return stop, time.Time{} // and then it is started again
+		case !asksReadiness(r) && now.Before(ready):
 			return wait, ready
+		default:
+			return wait, time.Time{}
 		}
-		return wait, time.Time{}
 	}
 	if c != nil && !c.Created && !c.FinishedAt.Equal(h.judged) {
 		return judge, time.Time{}
@@ -95,6 +102,11 @@ func next(r resources.Replica, h history, c *resources.Container, now time.Time)
 	}
 }
 
+// asksReadiness is true where a replica says itself that it is ready.
+func asksReadiness(r resources.Replica) bool {
+	return r.Template.Health != nil && r.Template.Health.Readiness != nil
+}
+
 // failed adds a failure.
 func (h history) failed(now time.Time) history {
 	h.failures++
@@ -106,7 +118,9 @@ func (h history) failed(now time.Time) history {
 func (h history) ended(r resources.Replica, c resources.Container, now time.Time) history {
 	h.judged = c.FinishedAt
 	restart := r.Template.Restart
-	h.over = restart == resources.RestartNever || restart == resources.RestartOnFailure && c.ExitCode == 0 && !c.OOMKilled
+	well := c.ExitCode == 0 && !c.OOMKilled && h.unhealthy == ""
+	h.over = restart == resources.RestartNever || restart == resources.RestartOnFailure && well
+	h.unhealthy = ""
 	if c.FinishedAt.Sub(c.StartedAt) >= maxBackoff {
 		h.failures = 0
 	}
@@ -114,8 +128,8 @@ func (h history) ended(r resources.Replica, c resources.Container, now time.Time
 }
 
 // observe gives the state of a replica that no step is busy with. verb is what
-// next decided.
-func observe(h history, c *resources.Container, v verb, now time.Time) resources.ReplicaState {
+// next decided; started is whether the program of a running container has.
+func observe(h history, c *resources.Container, v verb, started bool) resources.ReplicaState {
 	switch {
 	case v == gone:
 		return resources.ReplicaGone
@@ -125,7 +139,7 @@ func observe(h history, c *resources.Container, v verb, now time.Time) resources
 		return resources.ReplicaStopping
 	case h.over:
 		return resources.ReplicaExited
-	case c != nil && c.Running && now.Before(c.StartedAt.Add(minReady)):
+	case c != nil && c.Running && !started:
 		return resources.ReplicaStarting
 	case c != nil && c.Running:
 		return resources.ReplicaRunning

@@ -11,7 +11,9 @@ import (
 )
 
 // Ready is true where a replica does its work.
-func Ready(s resources.ReplicaStatus) bool { return s.State == resources.ReplicaRunning }
+func Ready(s resources.ReplicaStatus) bool {
+	return s.State == resources.ReplicaRunning && !s.NotReady
+}
 
 // FailuresToReport is how often a replica may fail before its revision counts
 // as one that can't run: an image or a port that is free a second later is no

@@ -11,7 +11,8 @@
 //	DEAF      ignore SIGTERM, if not empty
 //
 // GET / answers with greeting, host name and version; /env with its
-// environment; /crash exits with code 3; /eat?mib=N takes memory.
+// environment; /crash exits with code 3; /eat?mib=N takes memory; /health with
+// 200, or whatever /health?be=STATUS has said.
 package main
 
 import (
@@ -26,6 +27,7 @@ import (
 	"os/signal"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -80,6 +82,16 @@ func serve(ctx context.Context, listen, greeting string) {
 	mux.HandleFunc("/eat", func(w http.ResponseWriter, r *http.Request) {
 		eat(number(r.FormValue("mib")))
 		_, _ = fmt.Fprintln(w, "done")
+	})
+	var health atomic.Int64
+	health.Store(http.StatusOK)
+	mux.HandleFunc("/health", func(w http.ResponseWriter, r *http.Request) {
+		if be := r.FormValue("be"); be != "" {
+			health.Store(int64(number(be)))
+			return
+		}
+		w.WriteHeader(int(health.Load()))
+		_, _ = fmt.Fprintln(w, "as asked")
 	})
 	server := &http.Server{Addr: listen, Handler: mux}
 	context.AfterFunc(ctx, func() { _ = server.Shutdown(context.WithoutCancel(ctx)) })
