@@ -157,11 +157,11 @@ func outcome(revision int, now resources.ServiceStatus) (more bool, err error) {
 	}
 }
 
-// where tells of the replicas that don't run.
+// where tells of the replicas that don't run, or don't do their work.
 func where(status resources.ServiceStatus) string {
 	var b strings.Builder
 	for _, r := range status.Replicas {
-		if r.Status.State != resources.ReplicaRunning {
+		if r.Status.State != resources.ReplicaRunning || r.Status.NotReady {
 			fmt.Fprintf(&b, "\n  %s on %s: %s %s %s", r.ID, r.NodeName, r.Status.State, r.Status.Reason, r.Status.Message)
 		}
 	}

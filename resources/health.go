@@ -145,15 +145,17 @@ func (probe *Probe) validate(p *Problems, at string) {
 	if probe.Interval < minProbeInterval {
 		p.Addf(at+".interval", "is %s; give at least %s", probe.Interval, minProbeInterval)
 	}
-	for name, value := range map[string]Duration{"timeout": probe.Timeout - 1, "initial_delay": probe.InitialDelay} {
-		if value < 0 {
-			p.Addf(at+"."+name, "is too short; give a longer one")
-		}
+	if probe.InitialDelay < 0 {
+		p.Addf(at+".initial_delay", "is %s; give 0s or more", probe.InitialDelay)
 	}
-	for name, n := range map[string]int{"success_threshold": probe.SuccessThreshold, "failure_threshold": probe.FailureThreshold} {
-		if n < 1 {
-			p.Addf(at+"."+name, "is %d; give at least 1", n)
-		}
+	if probe.Timeout <= 0 {
+		p.Addf(at+".timeout", "is %s; give more than 0s", probe.Timeout)
+	}
+	if probe.FailureThreshold < 1 {
+		p.Addf(at+".failure_threshold", "is %d; give at least 1", probe.FailureThreshold)
+	}
+	if probe.SuccessThreshold < 1 {
+		p.Addf(at+".success_threshold", "is %d; give at least 1", probe.SuccessThreshold)
 	}
 }
 

@@ -251,6 +251,8 @@ func (s *survey) waitsFor() string {
 			return fmt.Sprintf("replica %s is on node %s, which is silent", r.ID, on)
 		case r.state == stopping:
 			return fmt.Sprintf("replica %s on node %s has yet to stop", r.ID, on)
+		case r.current && status.NotReady:
+			return strings.TrimSuffix(fmt.Sprintf("replica %s on node %s is not ready yet: %s", r.ID, on, status.Message), ": ")
 		case r.current:
 			return strings.TrimSpace(fmt.Sprintf("replica %s on node %s is %s %s", r.ID, on, cmp.Or(status.State, resources.ReplicaPending), status.Message))
 		}

@@ -142,7 +142,7 @@ func (d *dev) serve(t *tb, image string) []string {
 	return strings.Fields(d.run(t, "ps", "--no-trunc", "--format", "{{.ID}}", "--filter", "label=io.skerry.service=web"))
 }
 
-// up returns once a new service runs.
+// up returns once all replicas of a new service run.
 func (d *dev) up(t *tb, name, image string, replicas int) {
 	service := resources.Service{Name: name, Replicas: replicas, Template: resources.Template{Image: image}}
 	service.SetDefaults()
@@ -152,7 +152,13 @@ func (d *dev) up(t *tb, name, image string, replicas int) {
 		if s.State == resources.ServiceFailed {
 			return false, errors.New(s.Message)
 		}
-		return s.State != resources.ServiceRunning, nil
+		running := 0
+		for _, r := range s.Replicas {
+			if r.Status.State == resources.ReplicaRunning {
+				running++
+			}
+		}
+		return running < replicas, nil
 	}))
 }
 

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"net/http"
 	"os"
@@ -10,7 +11,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/skerry-io/skerry/resources"
 	"github.com/skerry-io/skerry/test/images"
 	"github.com/skerry-io/skerry/test/podmantest"
 )
@@ -136,6 +139,22 @@ resource "skerry_service" "worker" {
 }
 `
 
+// probed answers to its probes, at port 8081 too.
+const probed = `
+resource "skerry_service" "probed" {
+  cluster   = skerry_cluster.home.endpoint
+  name      = "probed"
+  image     = skerry_image.web.reference
+  ports     = [{ target = 8080, published = 8081 }]
+  resources = { cpu = "50m", memory = "32MiB" }
+  health = {
+    startup   = { exec = { command = ["/web", "-exit", "0"] }, timeout = "30s" }
+    readiness = { http = { port = 8080, path = "/health" }, interval = "1s", timeout = "5s", failure_threshold = 1 }
+    liveness  = { http = { port = 8080, path = "/health" }, interval = "1s", timeout = "5s" }
+  }
+}
+`
+
 // What a service lives through, without a VM.
 func TestServices(t *testing.T) {
 	d := startDev(t)
@@ -215,6 +234,28 @@ func TestServices(t *testing.T) {
 		d.answers(t, "version 2")
 	})
 
+	t.Run("a replica that is not healthy is started again", func(t *testing.T) {
+		tf.Configure(t, configure(two, 1, probed))
+		tf.Apply(t)
+		tf.Settled(t)
+		d.get(t, "http://127.0.0.1:8081/health?be=503")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		var seen []resources.ReplicaStatus
+		err := controlOf(t, d).WatchService(ctx, "probed", func(s resources.ServiceStatus) (bool, error) {
+			now := s.Replicas[0].Status
+			seen = append(seen, now)
+			return now.Restarts == 0 || now.NotReady || now.State != resources.ReplicaRunning, nil
+		})
+		if err != nil || !slices.ContainsFunc(seen, func(s resources.ReplicaStatus) bool {
+			return s.Reason == resources.ReasonNotReady && strings.Contains(s.Message, "503 Service Unavailable (as asked)")
+		}) || !slices.ContainsFunc(seen, func(s resources.ReplicaStatus) bool { return s.Reason == resources.ReasonUnhealthy }) {
+			t.Errorf("%v, seen %+v", err, seen)
+		}
+		tf.Configure(t, configure(two, 1))
+		tf.Apply(t)
+	})
+
 	t.Run("everything can be imported", func(t *testing.T) {
 		cluster := tf.Attribute(t, "skerry_cluster.home", "endpoint").(string)
 		tf.Forget(t)
@@ -240,7 +281,13 @@ func TestServices(t *testing.T) {
 // crash makes the web program end.
 func (d *dev) crash(t *testing.T) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1:8080/crash", nil)
+	d.get(t, "http://127.0.0.1:8080/crash")
+}
+
+// get asks from within the host, whatever the answer is.
+func (d *dev) get(t *testing.T, url string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
