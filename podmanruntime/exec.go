@@ -41,7 +41,7 @@ func (r *Runtime) Exec(ctx context.Context, id string, command []string) (code i
 		// Podman has no call that ends a command; its attachment ends with it.
 		killed := killCommand(context.WithoutCancel(ctx), session)
 		if killed == nil {
-			<-ended
+			<-ended //nolint:errcheck // it was ended
 		}
 		return 0, "", errors.Join(context.Cause(ctx), killed)
 	}

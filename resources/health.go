@@ -124,17 +124,8 @@ func (probe *Probe) validate(p *Problems, at string) {
 	if given != 1 {
 		p.Addf(at, "has %d of http, tcp and exec; give exactly one", given)
 	}
-	if http := probe.HTTP; http != nil {
-		checkPort(p, at+".http.port", http.Port)
-		if !strings.HasPrefix(http.Path, "/") || strings.ContainsAny(http.Path, " \t\r\n#") {
-			p.Addf(at+".http.path", "is %q; a path begins with / and has no spaces, like /healthz", http.Path)
-		}
-		oneOf(p, at+".http.scheme", http.Scheme, "http", "https")
-		for _, name := range sortedKeys(http.Headers) {
-			if !headerPattern.MatchString(name) || strings.ContainsAny(http.Headers[name], "\r\n") {
-				p.Addf(at+".http.headers", "%q is not a header that can be sent", name)
-			}
-		}
+	if probe.HTTP != nil {
+		probe.HTTP.validate(p, at+".http")
 	}
 	if probe.TCP != nil {
 		checkPort(p, at+".tcp.port", probe.TCP.Port)
@@ -156,6 +147,19 @@ func (probe *Probe) validate(p *Problems, at string) {
 	}
 	if probe.SuccessThreshold < 1 {
 		p.Addf(at+".success_threshold", "is %d; give at least 1", probe.SuccessThreshold)
+	}
+}
+
+func (http *HTTPProbe) validate(p *Problems, at string) {
+	checkPort(p, at+".port", http.Port)
+	if !strings.HasPrefix(http.Path, "/") || strings.ContainsAny(http.Path, " \t\r\n#") {
+		p.Addf(at+".path", "is %q; a path begins with / and has no spaces, like /healthz", http.Path)
+	}
+	oneOf(p, at+".scheme", http.Scheme, "http", "https")
+	for _, name := range sortedKeys(http.Headers) {
+		if !headerPattern.MatchString(name) || strings.ContainsAny(http.Headers[name], "\r\n") {
+			p.Addf(at+".headers", "%q is not a header that can be sent", name)
+		}
 	}
 }
 

@@ -26,10 +26,14 @@ func TestProblemsOfProbes(t *testing.T) {
 		"path":              {Health{Liveness: &Probe{HTTP: &HTTPProbe{Port: 80, Path: "health z"}}}, []string{"health.liveness.http.path"}},
 		"scheme and header": {Health{Liveness: &Probe{HTTP: &HTTPProbe{Port: 80, Scheme: "ftp", Headers: map[string]string{"A B": "c"}}}}, []string{"health.liveness.http.scheme", "health.liveness.http.headers"}},
 		"no command":        {Health{Readiness: &Probe{Exec: &ExecProbe{}}}, []string{"health.readiness.exec.command"}},
-		"times": {Health{Readiness: tcp(func(p *Probe) { p.Interval, p.Timeout, p.InitialDelay = 1, -1, -1 })},
-			[]string{"health.readiness.interval", "health.readiness.initial_delay", "health.readiness.timeout"}},
-		"thresholds": {Health{Readiness: tcp(func(p *Probe) { p.FailureThreshold, p.SuccessThreshold = -1, -2 })},
-			[]string{"health.readiness.failure_threshold", "health.readiness.success_threshold"}},
+		"times": {
+			Health{Readiness: tcp(func(p *Probe) { p.Interval, p.Timeout, p.InitialDelay = 1, -1, -1 })},
+			[]string{"health.readiness.interval", "health.readiness.initial_delay", "health.readiness.timeout"},
+		},
+		"thresholds": {
+			Health{Readiness: tcp(func(p *Probe) { p.FailureThreshold, p.SuccessThreshold = -1, -2 })},
+			[]string{"health.readiness.failure_threshold", "health.readiness.success_threshold"},
+		},
 		"twice alive": {Health{Liveness: tcp(func(p *Probe) { p.SuccessThreshold = 2 })}, []string{"health.liveness.success_threshold"}},
 	} {
 		service := Service{Name: "web", Template: Template{Image: "web", Health: &c.health}}
