@@ -21,7 +21,7 @@ type containers struct {
 	faults  []*fault
 	exits   map[chan string]bool
 	clock   time.Duration // how far the machine's clock is ahead
-	tick    time.Duration
+	last    time.Time
 	happens func(what string)
 }
 
@@ -82,8 +82,12 @@ func (c *containers) step(ctx context.Context, step string, r resources.Replica)
 // now is the machine's time. It is another one at each call, as it is on a clock
 // that is not virtual. c.mu is held.
 func (c *containers) now() time.Time {
-	c.tick++
-	return time.Now().Round(0).Add(c.clock + c.tick)
+	now := time.Now().Round(0).Add(c.clock)
+	if ahead := c.last.Sub(now); ahead >= 0 && ahead < time.Millisecond {
+		now = c.last.Add(1)
+	}
+	c.last = now
+	return now
 }
 
 func (c *containers) List(ctx context.Context) ([]resources.Container, error) {
