@@ -296,6 +296,7 @@ func (l *loop) list(ctx context.Context, steps int) {
 
 // advance takes the next step of a replica, and returns when to look again.
 func (l *loop) advance(ctx context.Context, u *unit, c *resources.Container, now time.Time) time.Time {
+	u.history = u.history.saw(c, now)
 	do, at := next(u.replica, u.history, c, now)
 	l.describe(u, c, do, now)
 	if do == wait || do == gone {
@@ -402,7 +403,7 @@ func (l *loop) judge(ctx context.Context, r resources.Replica, c resources.Conta
 		u.history = u.history.ended(r, c, now)
 		s := &u.status
 		s.ExitCode, s.LogTail = &c.ExitCode, tail
-		s.Reason, s.Message = resources.ReasonCrashed, fmt.Sprintf("the container ended after %s", c.FinishedAt.Sub(c.StartedAt).Round(time.Millisecond))
+		s.Reason, s.Message = resources.ReasonCrashed, fmt.Sprintf("the container ended after %s", lasted(c).Round(time.Millisecond))
 		switch {
 		case c.OOMKilled:
 			s.Reason, s.Message = resources.ReasonOutOfMemory, fmt.Sprintf("the container wanted more than its %s of memory; raise resources.memory", r.Template.Resources.Memory)

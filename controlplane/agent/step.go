@@ -34,6 +34,9 @@ type history struct {
 	retryAt  time.Time
 	// over is true where the restart policy leaves it ended.
 	over bool
+	// run is the start of the present run as the runtime says, and seen when the
+	// agent first saw it.
+	run, seen time.Time
 }
 
 const (
@@ -74,7 +77,7 @@ func next(r resources.Replica, h history, c *resources.Container, now time.Time)
 		return wait, time.Time{}
 	}
 	if c != nil && c.Running {
-		if ready := c.StartedAt.Add(minReady); now.Before(ready) {
+		if ready := h.readyAt(*c); now.Before(ready) {
 			return wait, ready
 		}
 		return wait, time.Time{}
@@ -95,6 +98,30 @@ func next(r resources.Replica, h history, c *resources.Container, now time.Time)
 	}
 }
 
+// saw notes a run that the agent sees for the first time.
+func (h history) saw(c *resources.Container, now time.Time) history {
+	if c != nil && c.Running && !c.StartedAt.Equal(h.run) {
+		h.run, h.seen = c.StartedAt, now
+	}
+	return h
+}
+
+// readyAt is when the present run counts as running. A clock that was set back
+// since its start does not put that off: the agent's own count holds then.
+func (h history) readyAt(c resources.Container) time.Time {
+	since := c.StartedAt
+	if h.seen.Before(since) {
+		since = h.seen
+	}
+	return since.Add(minReady)
+}
+
+// lasted is how long a run took, at least: a clock that was set back in it tells
+// nothing.
+func lasted(c resources.Container) time.Duration {
+	return max(c.FinishedAt.Sub(c.StartedAt), 0)
+}
+
 // failed adds a failure.
 func (h history) failed(now time.Time) history {
 	h.failures++
@@ -107,7 +134,7 @@ func (h history) ended(r resources.Replica, c resources.Container, now time.Time
 	h.judged = c.FinishedAt
 	restart := r.Template.Restart
 	h.over = restart == resources.RestartNever || restart == resources.RestartOnFailure && c.ExitCode == 0 && !c.OOMKilled
-	if c.FinishedAt.Sub(c.StartedAt) >= maxBackoff {
+	if lasted(c) >= maxBackoff {
 		h.failures = 0
 	}
 	return h.failed(now)
@@ -125,7 +152,7 @@ func observe(h history, c *resources.Container, v verb, now time.Time) resources
 		return resources.ReplicaStopping
 	case h.over:
 		return resources.ReplicaExited
-	case c != nil && c.Running && now.Before(c.StartedAt.Add(minReady)):
+	case c != nil && c.Running && now.Before(h.readyAt(*c)):
 		return resources.ReplicaStarting
 	case c != nil && c.Running:
 		return resources.ReplicaRunning
