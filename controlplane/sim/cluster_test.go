@@ -195,15 +195,23 @@ func (c *cluster) happened() []string {
 	return all
 }
 
-// userPatience is how long a user waits for an answer.
-const userPatience = 15 * time.Second
+// A user tries a call twice, each time for so long.
+const (
+	userTries    = 2
+	userPatience = 12 * time.Second
+)
 
 // ask calls the API as a user does.
-func (c *cluster) ask(call func(ctx context.Context) error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), userPatience)
-	defer cancel()
-	err := call(ctx)
-	synctest.Wait()
+func (c *cluster) ask(call func(ctx context.Context) error) (err error) {
+	for range userTries {
+		ctx, cancel := context.WithTimeout(context.Background(), userPatience)
+		err = call(ctx)
+		cancel()
+		synctest.Wait()
+		if !client.IsUnreachable(err) {
+			return err
+		}
+	}
 	return err
 }
 
