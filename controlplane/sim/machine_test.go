@@ -221,23 +221,37 @@ func (m *machine) dialServer(ctx context.Context, at resources.ServerAddress) (n
 }
 
 func (m *machine) startServer() {
-	c := m.cluster
+	c, ticks := m.cluster, make(chan time.Time)
 	s := server.New(server.Config{
 		Cluster: c.config, Self: m.address(), Store: member{c.members, m}, Election: ballot{c.election, m}, Images: noImages{},
 		Resolve: func(context.Context, string) (string, error) { return "", nil },
-		Log:     c.log.With("server", m.name), Dial: m.dialServer,
+		Log:     c.log.With("server", m.name), Dial: m.dialServer, Ticks: ticks,
 	})
 	at := c.network.listen(m)
 	p := begin(func(ctx context.Context) {
 		web := &http.Server{Handler: s.Handler(), BaseContext: func(net.Listener) context.Context { return ctx }}
+		ticking := begin(func(context.Context) { m.tick(ctx, ticks) })
 		serving := begin(func(context.Context) { web.Serve(at) }) //nolint:errcheck // it ends with the process
 		s.Run(ctx)                                                //nolint:errcheck // it ends with the process
 		web.Close()                                               //nolint:errcheck // it ends
 		<-serving.ended
+		<-ticking.ended
 	})
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.server, m.handler = p, s.Handler()
+}
+
+// tick tells the time while the machine's processes run.
+func (m *machine) tick(ctx context.Context, ticks chan<- time.Time) {
+	for sleep(ctx, server.Pulse) == nil {
+		<-m.gate()
+		select {
+		case ticks <- time.Now():
+		case <-time.After(0): // nobody leads
+		case <-ctx.Done():
+		}
+	}
 }
 
 func (m *machine) address() resources.ServerAddress {

@@ -33,6 +33,9 @@ const (
 	longAgain = 2 * time.Minute
 )
 
+// catchUp is how long a process that was stopped is busy with itself.
+const catchUp = 10 * time.Millisecond
+
 func newNetwork() *network {
 	return &network{
 		cut: map[*machine]bool{}, pairs: map[[2]*machine]bool{}, delay: map[*machine]time.Duration{},
@@ -152,11 +155,15 @@ func (n *network) carry(l *link, from, to *machine) bool {
 		l.end() // the receiver knows nothing of the connection
 		return false
 	}
-	for _, gate := range []<-chan struct{}{from.gate(), to.gate()} {
-		select {
-		case <-gate:
-		case <-l.done:
-			return false
+	for _, m := range []*machine{from, to} {
+		for m.isStopped() {
+			select {
+			case <-m.gate():
+				// It looks at its clock before it looks at what has come.
+				time.Sleep(catchUp)
+			case <-l.done:
+				return false
+			}
 		}
 	}
 	if d := n.latency(from, to); d > 0 {

@@ -207,10 +207,15 @@ func (s *scenario) addNodes(words []string) []string {
 			s.Fatal(err)
 		}
 		m.boot()
+		time.Sleep(apart)
 		synctest.Wait()
 	}
 	return nil
 }
+
+// apart is the time between the boots of two nodes, so that their heartbeats
+// come one after the other.
+const apart = 700 * time.Millisecond
 
 func (s *scenario) putService(words []string) []string {
 	name := words[0]
