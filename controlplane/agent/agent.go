@@ -93,7 +93,9 @@ type Config struct {
 	// the agent does not own one.
 	AuthorizedKeys string
 	// Alone is true where no other node can join.
-	Alone   bool
+	Alone bool
+	// Machine describes the machine; MachineOf(Data) unless given.
+	Machine func() (Machine, error)
 	Version string
 	Log     *slog.Logger
 }
@@ -117,6 +119,9 @@ type Agent struct {
 
 // New makes the agent of the node whose files are in c.Data.
 func New(c Config) (*Agent, error) {
+	if c.Machine == nil {
+		c.Machine = func() (Machine, error) { return MachineOf(c.Data) }
+	}
 	a := &Agent{Config: c, joined: make(chan struct{}), said: make(chan resources.Assignment, 1)}
 	var err error
 	if a.node, err = Node(c.Data); err != nil {

@@ -303,6 +303,7 @@ func (l *loop) list(ctx context.Context, steps int) {
 
 // advance takes the next step of a replica, and returns when to look again.
 func (l *loop) advance(ctx context.Context, u *unit, c *resources.Container, now time.Time) time.Time {
+	u.history = u.history.saw(c, now)
 	l.examine(ctx, u, c)
 	do, at := next(u.replica, u.history, c, now)
 	l.describe(u, c, do, now)
@@ -360,12 +361,12 @@ func (u *unit) condition(c *resources.Container, now time.Time) condition {
 	case c == nil || !c.Running:
 		return condition{}
 	case u.checkup == nil:
-		return condition{started: true, ready: !now.Before(c.StartedAt.Add(minReady))}
+		return condition{started: true, ready: !now.Before(u.history.began(*c).Add(minReady))}
 	}
 	state := u.checkup.state
 	is := condition{started: state.Started(), ready: state.Ready(), waiting: state.Waiting()}
 	if !asksReadiness(u.replica) {
-		is.ready = is.ready && !now.Before(c.StartedAt.Add(minReady))
+		is.ready = is.ready && !now.Before(u.history.began(*c).Add(minReady))
 	}
 	return is
 }
@@ -441,7 +442,7 @@ func (l *loop) judge(ctx context.Context, r resources.Replica, c resources.Conta
 		u.history = u.history.ended(r, c, now)
 		s := &u.status
 		s.ExitCode, s.LogTail = &c.ExitCode, tail
-		s.Reason, s.Message = resources.ReasonCrashed, fmt.Sprintf("the container ended after %s", c.FinishedAt.Sub(c.StartedAt).Round(time.Millisecond))
+		s.Reason, s.Message = resources.ReasonCrashed, fmt.Sprintf("the container ended after %s", lasted(c).Round(time.Millisecond))
 		switch {
 		case c.OOMKilled:
 			s.Reason, s.Message = resources.ReasonOutOfMemory, fmt.Sprintf("the container wanted more than its %s of memory; raise resources.memory", r.Template.Resources.Memory)

@@ -25,13 +25,14 @@ func (a *Agent) Info() (resources.NodeInfo, error) {
 	a.mu.Lock()
 	node, cluster, podman := a.node, a.cluster, a.podman
 	a.mu.Unlock()
-	capacity, err := capacity(a.Data)
+	machine, err := a.Machine()
 	if err != nil {
 		return resources.NodeInfo{}, err
 	}
+	capacity := machine.Capacity
 	info := resources.NodeInfo{
 		ID: node.ID, Name: node.Name, Labels: node.Labels, Taints: node.Taints, AuthorizedKeys: node.AuthorizedKeys,
-		Version: a.Version, Podman: podman, Addresses: Addresses(), Capacity: capacity,
+		Version: a.Version, Podman: podman, Addresses: machine.Addresses, Capacity: capacity,
 		Allocatable: resources.Capacity{
 			CPU:    max(capacity.CPU-systemCPU, 0),
 			Memory: max(capacity.Memory-systemMemory, 0), Disk: capacity.Disk,
@@ -44,19 +45,28 @@ func (a *Agent) Info() (resources.NodeInfo, error) {
 	return info, nil
 }
 
-func capacity(dir string) (resources.Capacity, error) {
+// Machine is what a machine has.
+type Machine struct {
+	Capacity resources.Capacity
+	// Addresses are those by which others reach it.
+	Addresses []string
+}
+
+// MachineOf describes this machine, whose data is in a directory.
+func MachineOf(data string) (Machine, error) {
 	memory, err := totalMemory()
 	if err != nil {
-		return resources.Capacity{}, err
+		return Machine{}, err
 	}
 	var disk syscall.Statfs_t
-	if err := syscall.Statfs(dir, &disk); err != nil {
-		return resources.Capacity{}, fmt.Errorf("read the size of the file system of %s: %w", dir, err)
+	if err := syscall.Statfs(data, &disk); err != nil {
+		return Machine{}, fmt.Errorf("read the size of the file system of %s: %w", data, err)
 	}
-	return resources.Capacity{
+	capacity := resources.Capacity{
 		CPU: resources.MilliCPU(1000 * runtime.NumCPU()), Memory: memory,
 		Disk: resources.Bytes(disk.Blocks) * resources.Bytes(disk.Bsize),
-	}, nil
+	}
+	return Machine{Capacity: capacity, Addresses: Addresses()}, nil
 }
 
 func totalMemory() (resources.Bytes, error) {

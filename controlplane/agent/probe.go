@@ -47,7 +47,7 @@ func (l *loop) examine(ctx context.Context, u *unit, c *resources.Container) {
 	if h := u.replica.Template.Health; h != nil && u.replica.Wanted && u.checkup == nil && c != nil && c.Running {
 		ctx, end := context.WithCancel(ctx)
 		// What ran before this agent did is not taken out of service for that.
-		state := health.Begin(*h, c.StartedAt, c.StartedAt.Before(l.began))
+		state := health.Begin(*h, u.history.began(*c), c.StartedAt.Before(l.began))
 		u.checkup = &checkup{container: c.ID, started: c.StartedAt, end: end, state: state}
 		r, run := u.replica, *c
 		l.workers.Go(func() { l.probe(ctx, r.ID, run, state) })

@@ -9,10 +9,19 @@ import (
 	"github.com/skerry-io/skerry/resources"
 )
 
-// Waits between attempts to reach a server.
+// Waits between attempts to reach a server. The longest is a heartbeat, so that
+// a node whose way to the servers is mended is told by then what to stop.
 const (
 	firstWait = 200 * time.Millisecond
-	longWait  = 5 * time.Second
+	longWait  = heartbeat
+)
+
+// How long a call may take. A server that lost its power says nothing, and TCP
+// alone takes minutes to notice, and as long again to try a mended way. A report
+// is answered from memory; in registerPatience five servers can be tried.
+const (
+	reportPatience   = 2 * heartbeat
+	registerPatience = 10 * time.Second
 )
 
 // heartbeat is how often an agent reports when nothing has changed. The server
@@ -88,7 +97,7 @@ func (a *Agent) attend(ctx context.Context, changed <-chan struct{}) error {
 	if err != nil {
 		return err
 	}
-	if err := a.Server.PutNode(ctx, info); err != nil {
+	if err := a.register(ctx, info); err != nil {
 		return err
 	}
 	ended := make(chan error, 1)
@@ -98,7 +107,7 @@ func (a *Agent) attend(ctx context.Context, changed <-chan struct{}) error {
 	tick := time.NewTicker(heartbeat)
 	defer tick.Stop()
 	for {
-		if err := a.Server.PutStatus(ctx, info.ID, a.loop.statuses()); err != nil {
+		if err := a.report(ctx, info.ID); err != nil {
 			cancel()
 			<-ended //nolint:errcheck // the first error counts
 			return err
@@ -111,7 +120,7 @@ func (a *Agent) attend(ctx context.Context, changed <-chan struct{}) error {
 			// What the machine has may change while it runs.
 			if now, err := a.Info(); err == nil && !reflect.DeepEqual(now, info) {
 				info = now
-				if err := a.Server.PutNode(ctx, info); err != nil {
+				if err := a.register(ctx, info); err != nil {
 					cancel()
 					<-ended //nolint:errcheck // the first error counts
 					return err
@@ -119,6 +128,18 @@ func (a *Agent) attend(ctx context.Context, changed <-chan struct{}) error {
 			}
 		}
 	}
+}
+
+func (a *Agent) register(ctx context.Context, info resources.NodeInfo) error {
+	ctx, cancel := context.WithTimeout(ctx, registerPatience)
+	defer cancel()
+	return a.Server.PutNode(ctx, info)
+}
+
+func (a *Agent) report(ctx context.Context, id resources.NodeID) error {
+	ctx, cancel := context.WithTimeout(ctx, reportPatience)
+	defer cancel()
+	return a.Server.PutStatus(ctx, id, a.loop.statuses())
 }
 
 // assign takes assignments, and keeps them for a start without a server.

@@ -34,6 +34,9 @@ type history struct {
 	retryAt  time.Time
 	// over is true where the restart policy leaves it ended.
 	over bool
+	// run is the start of the present run as the runtime says, and seen when the
+	// agent first saw it.
+	run, seen time.Time
 	// unhealthy says why the present run has to end; empty while it need not.
 	unhealthy string
 }
@@ -76,7 +79,7 @@ func next(r resources.Replica, h history, c *resources.Container, now time.Time)
 		return wait, time.Time{}
 	}
 	if c != nil && c.Running {
-		ready := c.StartedAt.Add(minReady)
+		ready := h.began(*c).Add(minReady)
 		switch {
 		case h.unhealthy != "":
 			return stop, time.Time{} // and then it is started again
@@ -107,6 +110,24 @@ func asksReadiness(r resources.Replica) bool {
 	return r.Template.Health != nil && r.Template.Health.Readiness != nil
 }
 
+// saw notes a run that the agent sees for the first time.
+func (h history) saw(c *resources.Container, now time.Time) history {
+	if c != nil && c.Running && !c.StartedAt.Equal(h.run) {
+		h.run, h.seen = c.StartedAt, now
+	}
+	return h
+}
+
+// began is when the present run did. A clock that was set back since doesn't put
+// it off: the agent's own count holds then.
+func (h history) began(c resources.Container) time.Time { return minTime(c.StartedAt, h.seen) }
+
+// lasted is how long a run took, at least: a clock that was set back in it tells
+// nothing.
+func lasted(c resources.Container) time.Duration {
+	return max(c.FinishedAt.Sub(c.StartedAt), 0)
+}
+
 // failed adds a failure.
 func (h history) failed(now time.Time) history {
 	h.failures++
@@ -121,7 +142,7 @@ func (h history) ended(r resources.Replica, c resources.Container, now time.Time
 	well := c.ExitCode == 0 && !c.OOMKilled && h.unhealthy == ""
 	h.over = restart == resources.RestartNever || restart == resources.RestartOnFailure && well
 	h.unhealthy = ""
-	if c.FinishedAt.Sub(c.StartedAt) >= maxBackoff {
+	if lasted(c) >= maxBackoff {
 		h.failures = 0
 	}
 	return h.failed(now)

@@ -26,15 +26,20 @@ type Way struct {
 // Member returns the API of a cluster for one of its nodes. The way is asked for
 // each new connection, so that servers may come and go.
 func (d *Dialer) Member(way func() (Way, error)) *Server {
+	return d.Over(func(ctx context.Context) (net.Conn, error) {
+		w, err := way()
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+		}
+		return w.dial(ctx)
+	})
+}
+
+// Over returns the API of a cluster over connections that dial makes.
+func (d *Dialer) Over(dial func(context.Context) (net.Conn, error)) *Server {
 	c := &connection{log: d.log}
 	c.transport = &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			w, err := way()
-			if err != nil {
-				return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
-			}
-			return w.dial(ctx)
-		},
+		DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
 		IdleConnTimeout: time.Minute,
 	}
 	d.mu.Lock()

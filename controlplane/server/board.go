@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"maps"
 	"reflect"
 	"slices"
@@ -18,8 +19,10 @@ type view struct {
 	state *store.State
 	seen  rollout.Seen
 	ready map[resources.NodeID]bool
-	// lost nodes have been silent for too long.
+	// lost nodes have been silent for too long. held counts those that would be
+	// lost, were they not so many.
 	lost map[resources.NodeID]bool
+	held int
 	// now is the moment, and since when the leader began.
 	now, since time.Time
 }
@@ -132,14 +135,19 @@ type reports struct {
 
 	mu    sync.Mutex // guards all below
 	began time.Time  // when the leader began
+	awake time.Time  // when the leader last was seen to run
 	heard map[resources.NodeID]time.Time
 	seen  map[resources.NodeID][]resources.ReplicaStatus
+	// gone nodes are given up, and held ones fell silent with many others. They
+	// are neither any more once they are heard.
+	gone, held map[resources.NodeID]bool
 }
 
 func newReports() *reports {
 	return &reports{
 		news:  make(chan struct{}, 1),
 		heard: map[resources.NodeID]time.Time{}, seen: map[resources.NodeID][]resources.ReplicaStatus{},
+		gone: map[resources.NodeID]bool{}, held: map[resources.NodeID]bool{},
 	}
 }
 
@@ -147,6 +155,7 @@ func newReports() *reports {
 func (r *reports) put(node resources.NodeID, statuses []resources.ReplicaStatus, now time.Time) []resources.ReplicaStatus {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.wake(now)
 	before := map[resources.ReplicaID]resources.ReplicaStatus{}
 	for _, s := range r.seen[node] {
 		before[s.ID] = s
@@ -163,6 +172,8 @@ func (r *reports) put(node resources.NodeID, statuses []resources.ReplicaStatus,
 		}
 	}
 	r.heard[node], r.seen[node] = now, statuses
+	delete(r.gone, node)
+	delete(r.held, node)
 	if !known {
 		select {
 		case r.news <- struct{}{}:
@@ -189,10 +200,54 @@ func readySince(old, s resources.ReplicaStatus, now time.Time) time.Time {
 func (r *reports) lead(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.began = now
+	r.began, r.awake = now, now
 	// What was heard in an earlier term is old.
 	clear(r.heard)
 	clear(r.seen)
+	clear(r.gone)
+	clear(r.held)
+}
+
+// Pulse is how often a leader sees to it that it runs.
+const Pulse = time.Second
+
+// maxPause is how long a leader may be away unnoticed: not so long that a node
+// could count as lost for it.
+const maxPause = Heartbeat
+
+// wake is called by whoever uses the reports, at least with each pulse. Where
+// nobody has for longer, the leader was stopped, and could not hear anybody
+// meanwhile: that time is no silence of theirs. r.mu is held.
+func (r *reports) wake(now time.Time) {
+	away := now.Sub(r.awake)
+	if away > maxPause && !r.awake.IsZero() {
+		r.began = r.began.Add(away)
+		for id, at := range r.heard {
+			r.heard[id] = at.Add(away)
+		}
+	}
+	if away > 0 {
+		r.awake = now
+	}
+}
+
+// keepAwake notices a leader that is stopped, until ctx ends.
+func (r *reports) keepAwake(ctx context.Context, ticks <-chan time.Time) {
+	if ticks == nil {
+		ticker := time.NewTicker(Pulse)
+		defer ticker.Stop()
+		ticks = ticker.C
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticks:
+			r.mu.Lock()
+			r.wake(now)
+			r.mu.Unlock()
+		}
+	}
 }
 
 // complete is true once the leader has heard of every node what it can: a node
@@ -201,6 +256,7 @@ func (r *reports) lead(now time.Time) {
 func (r *reports) complete(state *store.State, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.wake(now)
 	for id := range state.Nodes {
 		if _, heard := r.heard[id]; !heard && now.Sub(r.began) < NodeTimeout {
 			return false
@@ -214,12 +270,16 @@ func (r *reports) forget(node resources.NodeID) {
 	defer r.mu.Unlock()
 	delete(r.heard, node)
 	delete(r.seen, node)
+	delete(r.gone, node)
+	delete(r.held, node)
 }
 
 func (r *reports) view(state *store.State, now time.Time) *view {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	v := &view{state: state, seen: rollout.Seen{}, ready: map[resources.NodeID]bool{}, lost: r.lost(state, now), now: now, since: r.began}
+	r.wake(now)
+	v := &view{state: state, seen: rollout.Seen{}, ready: map[resources.NodeID]bool{}, now: now, since: r.began}
+	v.lost, v.held = r.lost(state, now)
 	for node, statuses := range r.seen {
 		v.ready[node] = now.Sub(r.heard[node]) < NodeTimeout
 		for _, s := range statuses {
@@ -232,23 +292,33 @@ func (r *reports) view(state *store.State, now time.Time) *view {
 	return v
 }
 
-// lost gives the nodes that are given up. Where more than half fall silent at
-// once, that takes manyLost longer.
-func (r *reports) lost(state *store.State, now time.Time) map[resources.NodeID]bool {
-	all, given := map[resources.NodeID]bool{}, map[resources.NodeID]bool{}
+// lost gives the nodes that are given up, until they are heard again. Where more
+// than half of the others fall silent at once, which is within a heartbeat, those
+// have manyLost longer, each of them, whoever is heard meanwhile; held counts
+// them.
+func (r *reports) lost(state *store.State, now time.Time) (lost map[resources.NodeID]bool, held int) {
+	lost = map[resources.NodeID]bool{}
+	var silent []resources.NodeID
 	for id := range state.Nodes {
-		silence := now.Sub(r.lastWord(id))
-		if silence >= NodeTimeout {
-			all[id] = true
-		}
-		if silence >= NodeTimeout+manyLost {
-			given[id] = true
+		switch {
+		case r.gone[id]:
+			lost[id] = true
+		case now.Sub(r.lastWord(id)) >= NodeTimeout-Heartbeat:
+			silent = append(silent, id)
 		}
 	}
-	if 2*len(all) > len(state.Nodes) {
-		return given
+	many := 2*len(silent) > len(state.Nodes)-len(lost)
+	for _, id := range silent {
+		r.held[id] = r.held[id] || many
+		switch silence := now.Sub(r.lastWord(id)); {
+		case silence < NodeTimeout:
+		case r.held[id] && silence < NodeTimeout+manyLost:
+			held++
+		default:
+			r.gone[id], lost[id] = true, true
+		}
 	}
-	return all
+	return lost, held
 }
 
 // lastWord is when a node was heard last, or when the leader began to listen.

@@ -53,6 +53,9 @@ type Config struct {
 	Members  Members
 	// Authority signs the certificates of nodes.
 	Authority *pki.Authority
+	// Ticks tells the time with each Pulse, while the process runs; nil for a
+	// ticker of its own.
+	Ticks <-chan time.Time
 	// Dial connects to another server.
 	Dial func(ctx context.Context, to resources.ServerAddress) (net.Conn, error)
 }
@@ -116,6 +119,8 @@ func (s *Server) rule(ctx context.Context, st store.Store) {
 	var walking sync.WaitGroup
 	defer walking.Wait()
 	walking.Go(func() { s.walkMembers(ctx) })
+	walking.Go(func() { s.reports.keepAwake(ctx, s.Ticks) })
+	var told silence
 	changed := s.Store.Watch(ctx)
 	silence := time.NewTimer(NodeTimeout)
 	defer silence.Stop()
@@ -130,7 +135,7 @@ func (s *Server) rule(ctx context.Context, st store.Store) {
 		// What is measured from here keeps its pace where the clock is set.
 		now := began.Add(time.Since(began))
 		next := s.reports.nextSilence(now)
-		wake, err := s.lead(ctx, st, now)
+		wake, err := s.lead(ctx, st, now, &told)
 		if err != nil && ctx.Err() == nil {
 			s.Log.Error("the leader's step was not carried out, and is tried again", "err", err)
 			next = min(next, retryWait)
@@ -144,7 +149,7 @@ func (s *Server) rule(ctx context.Context, st store.Store) {
 
 // lead takes one step from one snapshot, and says when the next is due though
 // nothing changes.
-func (s *Server) lead(ctx context.Context, st store.Store, now time.Time) (wake time.Time, err error) {
+func (s *Server) lead(ctx context.Context, st store.Store, now time.Time, told *silence) (wake time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, NodeTimeout)
 	defer cancel()
 	state, err := s.Store.Load(ctx)
@@ -155,7 +160,11 @@ func (s *Server) lead(ctx context.Context, st store.Store, now time.Time) (wake 
 	if !s.reports.complete(state, now) {
 		return wake, nil
 	}
-	d := decide(s.reports.view(state, now))
+	v := s.reports.view(state, now)
+	for _, e := range told.tell(v, s.Cluster.Name) {
+		s.events.add(e.Object, e.Reason, e.Message, now)
+	}
+	d := decide(v)
 	if len(d.changes) == 0 {
 		return d.wake, nil
 	}
