@@ -51,6 +51,8 @@ func TestWithPodman(t *testing.T) {
 		{"template", testTemplate},
 		{"args", testArgs},
 		{"logs", testLogs},
+		{"log bound", testLogBound},
+		{"log bound across starts", testLogBoundAcrossStarts},
 		{"absent", testAbsent},
 		{"foreign container", testForeignContainer},
 		{"leftover", testLeftover},
