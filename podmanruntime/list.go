@@ -67,7 +67,7 @@ func (r *Runtime) List(ctx context.Context) ([]resources.Container, error) {
 
 // look completes what the listing says of one container.
 func (r *Runtime) look(ctx context.Context, entry entities.ListContainer) (resources.Container, error) {
-	c := resources.Container{ID: entry.ID, Replica: resources.ReplicaID(entry.Labels[LabelReplica])}
+	c := resources.Container{ID: entry.ID, Replica: resources.ReplicaID(entry.Labels[LabelReplica]), Image: entry.ImageID}
 	switch {
 	case !hasStarted(entry.State):
 		c.Created = true

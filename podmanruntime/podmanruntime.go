@@ -50,7 +50,9 @@ type Runtime struct {
 // unix:///run/podman/podman.sock. Podman is not started before the first call
 // needs it. Each call connects again where the connection was lost, so a Podman
 // that was restarted needs no new Runtime.
-func New(socketURI string) *Runtime { return &Runtime{socketURI: socketURI, logs: map[string]logFile{}} }
+func New(socketURI string) *Runtime {
+	return &Runtime{socketURI: socketURI, logs: map[string]logFile{}}
+}
 
 // Version of the Podman service, as in "5.4.2".
 func (r *Runtime) Version(ctx context.Context) (string, error) {

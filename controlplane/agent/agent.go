@@ -79,7 +79,9 @@ type Server interface {
 
 // Config is what an Agent is made of.
 type Config struct {
-	Runtime      Runtime
+	Runtime Runtime
+	// Storage is the runtime's; where it is nil, no image is ever collected.
+	Storage      Storage
 	Server       Server
 	ControlPlane ControlPlane
 	// ServerTransport leads to the server's socket, for the registry.
@@ -109,12 +111,17 @@ type Agent struct {
 	cluster resources.ClusterConfig // zero where the node belongs to none
 	left    bool                    // true where the machine is about to go away
 	podman  string
-	joined  chan struct{} // closed and renewed when cluster or node changes
+	// conditions that hold, by type.
+	conditions map[resources.NodeConditionType]resources.NodeCondition
+	joined     chan struct{} // closed and renewed when cluster or node changes
 }
 
 // New makes the agent of the node whose files are in c.Data.
 func New(c Config) (*Agent, error) {
-	a := &Agent{Config: c, joined: make(chan struct{}), said: make(chan resources.Assignment, 1)}
+	a := &Agent{
+		Config: c, joined: make(chan struct{}), said: make(chan resources.Assignment, 1),
+		conditions: map[resources.NodeConditionType]resources.NodeCondition{},
+	}
 	var err error
 	if a.node, err = Node(c.Data); err != nil {
 		return nil, err
@@ -146,6 +153,7 @@ func (a *Agent) Run(ctx context.Context, apiSocket, registry net.Listener) error
 	group.Go(func() error { a.session(ctx); return nil })
 	group.Go(func() error { a.followAll(ctx); return nil })
 	group.Go(func() error { a.keepCertificate(ctx); return nil })
+	group.Go(func() error { a.keepHouse(ctx); return nil })
 	group.Go(func() error { return serve(ctx, apiSocket, a.handler()) })
 	group.Go(func() error { return serve(ctx, registry, a.registryProxy()) })
 	return group.Wait()

@@ -46,11 +46,16 @@ type loop struct {
 	stale    bool
 	watched  map[int]func() // the end of each watch, by process
 	workers  sync.WaitGroup
-	reported sync.Mutex // guards all below but news
+	reported sync.Mutex // guards all below but the last three
 	report   []resources.ReplicaStatus
 	count    int           // of units
 	turned   chan struct{} // closed and renewed with each turn
+	needed   imageNeeds
 	news     chan struct{} // holds a value when report has changed
+	// littered holds a value when there may be something to clean up.
+	littered chan struct{}
+	// removing has room for one: who removes an image.
+	removing chan struct{}
 }
 
 // listing is what the runtime had, asked when so many steps were done.
@@ -82,6 +87,7 @@ func newLoop(runtime Runtime, log *slog.Logger) *loop {
 		runtime: runtime, log: log,
 		assigned: make(chan []resources.Replica, 1), results: make(chan result), listings: make(chan listing), exits: make(chan string),
 		units: map[resources.ReplicaID]*unit{}, watched: map[int]func(){}, news: make(chan struct{}, 1), turned: make(chan struct{}),
+		needed: imageNeeds{used: map[string]time.Time{}, pulled: map[imageName]time.Time{}}, littered: make(chan struct{}, 1), removing: make(chan struct{}, 1),
 	}
 }
 
@@ -123,6 +129,7 @@ func (l *loop) run(ctx context.Context) error {
 	case all := <-l.assigned:
 		l.take(all)
 	}
+	l.litter()
 	died, err := l.runtime.Exits(ctx)
 	if err != nil {
 		return fmt.Errorf("watch Podman's events: %w", err)
@@ -174,6 +181,7 @@ func (l *loop) take(all []resources.Replica) {
 			u.replica.Wanted, u.orphan = false, true
 		}
 	}
+	l.needImages()
 }
 
 // see takes a listing.
@@ -185,6 +193,7 @@ func (l *loop) see(ctx context.Context, got listing) {
 		return
 	}
 	l.listed = got
+	l.seeImages(time.Now())
 	for id, c := range got.containers {
 		if _, found := l.units[id]; !found && l.known {
 			l.units[id] = &unit{replica: resources.Replica{ID: id}, orphan: true}
@@ -225,6 +234,7 @@ func (l *loop) finish(done result) {
 		return
 	}
 	u.busy, u.since = false, l.steps
+	l.after(u.replica, done.do, time.Now())
 	if done.run != nil {
 		done.run(u, time.Now())
 	}
@@ -362,6 +372,14 @@ func (l *loop) carryOut(ctx context.Context, r resources.Replica, c *resources.C
 	defer cancel()
 	switch do {
 	case pull:
+		// What is being removed is not taken for present. What is removed after
+		// that is not what take has said is needed.
+		select {
+		case l.removing <- struct{}{}:
+			<-l.removing
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
 		err := l.runtime.Pull(ctx, r.Template.Image, r.ImageDigest, r.Template.PullPolicy)
 		return func(u *unit, _ time.Time) { u.history.pulled = true }, err
 	case create:

@@ -3,13 +3,13 @@ package agent
 import (
 	"bufio"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/skerry-io/skerry/resources"
 )
@@ -24,6 +24,10 @@ const (
 func (a *Agent) Info() (resources.NodeInfo, error) {
 	a.mu.Lock()
 	node, cluster, podman := a.node, a.cluster, a.podman
+	var conditions []resources.NodeCondition
+	for _, t := range slices.Sorted(maps.Keys(a.conditions)) {
+		conditions = append(conditions, a.conditions[t])
+	}
 	a.mu.Unlock()
 	capacity, err := capacity(a.Data)
 	if err != nil {
@@ -37,6 +41,7 @@ func (a *Agent) Info() (resources.NodeInfo, error) {
 			Memory: max(capacity.Memory-systemMemory, 0), Disk: capacity.Disk,
 		},
 		Cluster: cluster.ID, Server: cluster.Server != nil, Alone: a.Alone,
+		Conditions: conditions,
 	}
 	if info.Server {
 		info.Retained = []string{"the store of cluster " + cluster.Name}
@@ -49,14 +54,11 @@ func capacity(dir string) (resources.Capacity, error) {
 	if err != nil {
 		return resources.Capacity{}, err
 	}
-	var disk syscall.Statfs_t
-	if err := syscall.Statfs(dir, &disk); err != nil {
-		return resources.Capacity{}, fmt.Errorf("read the size of the file system of %s: %w", dir, err)
+	disk, err := diskOf(dir)
+	if err != nil {
+		return resources.Capacity{}, err
 	}
-	return resources.Capacity{
-		CPU: resources.MilliCPU(1000 * runtime.NumCPU()), Memory: memory,
-		Disk: resources.Bytes(disk.Blocks) * resources.Bytes(disk.Bsize),
-	}, nil
+	return resources.Capacity{CPU: resources.MilliCPU(1000 * runtime.NumCPU()), Memory: memory, Disk: disk.size}, nil
 }
 
 func totalMemory() (resources.Bytes, error) {
