@@ -84,6 +84,9 @@ type Config struct {
 	Storage      Storage
 	Server       Server
 	ControlPlane ControlPlane
+	// Skew is how far the clock was ahead of the server's in its last answer,
+	// where that is known. It may be nil.
+	Skew func() (ahead time.Duration, known bool)
 	// ServerTransport leads to the server's socket, for the registry.
 	ServerTransport http.RoundTripper
 	// Data is the directory that outlives the VM.

@@ -142,22 +142,29 @@ func (s *Server) putNode(r *http.Request) (any, error) {
 		return nil, api.Errorf(http.StatusBadRequest, "the node says that it is %q", node.ID)
 	}
 	joined := false
+	var before []resources.NodeCondition
 	err = s.update(r.Context(), func(state *store.State) ([]store.Change, error) {
 		if !slices.Contains(state.Cluster.Nodes, node.ID) {
 			return nil, api.Errorf(http.StatusForbidden, "node %s is not one of the cluster: it was removed, or never let in", node.Name)
 		}
 		old, found := state.Nodes[node.ID]
-		joined = !found
+		joined, before = !found, old.Conditions
 		node.Availability = old.Availability
 		if found && same(old, node) {
 			return nil, nil
 		}
 		return []store.Change{store.PutNode(node)}, nil
 	})
-	if joined && err == nil {
+	if err != nil {
+		return nil, err
+	}
+	if joined {
 		s.events.add("node/"+node.Name, "Joined", "the node joined the cluster", time.Now())
 	}
-	return nil, err
+	for _, e := range conditionEvents(node.Name, before, node.Conditions) {
+		s.events.add(e.Object, e.Reason, e.Message, time.Now())
+	}
+	return nil, nil
 }
 
 func (s *Server) deleteNode(r *http.Request) (any, error) {
