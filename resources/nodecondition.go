@@ -24,6 +24,9 @@ const (
 	ClockSkew NodeConditionType = "ClockSkew"
 )
 
+// NodeConditionTypes are all of them, sorted.
+var NodeConditionTypes = []NodeConditionType{ClockSkew, DiskPressure}
+
 // Has is true where the condition holds on the node.
 func (n *NodeInfo) Has(condition NodeConditionType) bool {
 	for _, c := range n.Conditions {

@@ -138,6 +138,7 @@ func New(c Config) (*Agent, error) {
 		c.Log.Warn("the last known assignments can't be read; the server is asked", "err", err)
 	}
 	a.loop = newLoop(c.Runtime, c.Log)
+	a.loop.measures.registry.MustRegister(a.states())
 	if err == nil {
 		a.loop.assign(known.Replicas)
 	}

@@ -9,7 +9,7 @@ import (
 
 // The clock of a node is wrong where it differs from the server's by more than
 // maxSkew, and right again at half of that: certificates, logs and events of a
-// cluster can't be compared otherwise. No decision depends on a node's clock.
+// cluster can't be compared otherwise. No placement depends on a node's clock.
 const maxSkew = 2 * time.Second
 
 // compareClocks says whether the node's clock is right, as the server's last

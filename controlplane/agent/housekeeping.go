@@ -309,6 +309,7 @@ func (k *keeper) remove(ctx context.Context, i image, names []imageName) (gone b
 	if err := k.storage.RemoveImage(ctx, i.id); err != nil {
 		return false, err
 	}
+	k.loop.measures.collected.Inc()
 	k.log.Info("an unused image was removed", "image", i.id, "size", i.size.String(), "used", i.used)
 	return true, nil
 }

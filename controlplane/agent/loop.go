@@ -30,8 +30,9 @@ type unit struct {
 // loop is the loop over the replicas of a node. Everything but its channels and
 // the report belongs to the goroutine of run.
 type loop struct {
-	runtime Runtime
-	log     *slog.Logger
+	runtime  Runtime
+	log      *slog.Logger
+	measures *measures
 
 	assigned chan []resources.Replica
 	results  chan result
@@ -84,7 +85,7 @@ const (
 
 func newLoop(runtime Runtime, log *slog.Logger) *loop {
 	return &loop{
-		runtime: runtime, log: log,
+		runtime: runtime, log: log, measures: newMeasures(),
 		assigned: make(chan []resources.Replica, 1), results: make(chan result), listings: make(chan listing), exits: make(chan string),
 		units: map[resources.ReplicaID]*unit{}, watched: map[int]func(){}, news: make(chan struct{}, 1), turned: make(chan struct{}),
 		needed: imageNeeds{used: map[string]time.Time{}, pulled: map[imageName]time.Time{}}, littered: make(chan struct{}, 1), removing: make(chan struct{}, 1),
@@ -314,7 +315,9 @@ func (l *loop) advance(ctx context.Context, u *unit, c *resources.Container, now
 	u.busy = true
 	r := u.replica
 	l.workers.Go(func() {
+		began := time.Now()
 		run, err := l.carryOut(ctx, r, c, do)
+		l.measures.carriedOut(do, time.Since(began), err)
 		if err != nil && ctx.Err() == nil {
 			l.log.Warn("a step was not carried out", "replica", r.ID, "step", do.String(), "err", err)
 			run = func(u *unit, now time.Time) { u.fail(err, now) }
@@ -394,6 +397,7 @@ func (l *loop) carryOut(ctx context.Context, r resources.Replica, c *resources.C
 		return func(u *unit, _ time.Time) {
 			if again {
 				u.status.Restarts++
+				l.measures.restarts.Inc()
 			}
 		}, err
 	case judge:

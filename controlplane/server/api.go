@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,21 +13,30 @@ import (
 	"time"
 
 	"github.com/skerry-io/skerry/controlplane/api"
+	"github.com/skerry-io/skerry/controlplane/metrics"
 	"github.com/skerry-io/skerry/controlplane/store"
 	"github.com/skerry-io/skerry/resources"
 )
 
-// Handler serves the API, and the registry under /v2/. All but the question
-// which cluster this is goes to the server that leads.
+// Handler serves the API, the registry under /v2/, and what this server measures
+// under /metrics. All but that and the question which cluster this is goes to
+// the server that leads.
 func (s *Server) Handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("/", s.led(s.leaderHandler()))
+	leader, mux := s.leaderHandler(), http.NewServeMux()
+	mux.Handle("/", s.led(leader))
 	mux.Handle("/v2/", s.registryHandler())
 	mux.HandleFunc("GET /v1/cluster", s.getCluster)
-	return mux
+	mux.Handle("GET /metrics", metrics.Handler(s.measures.registry))
+	return s.measures.counted(func(r *http.Request) string {
+		_, pattern := mux.Handler(r)
+		if pattern == "/" {
+			_, pattern = leader.Handler(r)
+		}
+		return cmp.Or(pattern, "none")
+	}, mux)
 }
 
-func (s *Server) leaderHandler() http.Handler {
+func (s *Server) leaderHandler() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/cluster", s.watchCluster)
 	mux.Handle("PUT /v1/cluster/servers", api.Handler(s.putServers))
@@ -60,7 +70,7 @@ func (s *Server) update(ctx context.Context, change func(*store.State) ([]store.
 		if err != nil || len(changes) == 0 {
 			return err
 		}
-		if err := s.Store.Commit(ctx, state, changes); !errors.Is(err, store.ErrStale) {
+		if err := s.measures.committed("api", s.Store.Commit(ctx, state, changes)); !errors.Is(err, store.ErrStale) {
 			return err
 		}
 	}

@@ -79,6 +79,7 @@ type Server struct {
 	events     *events
 	leadership *leadership
 	walk       *walk
+	measures   *measures
 
 	fetching sync.Mutex // held while an image is fetched
 
@@ -89,10 +90,12 @@ type Server struct {
 // New makes a server. It does nothing before Run.
 func New(c Config) *Server {
 	r := newReports()
-	return &Server{
-		Config: c, reports: r, board: newBoard(r), events: &events{}, leadership: newLeadership(), walk: newWalk(),
+	s := &Server{
+		Config: c, reports: r, board: newBoard(r), events: &events{}, leadership: newLeadership(), walk: newWalk(), measures: newMeasures(),
 		transports: map[resources.ServerAddress]*http.Transport{},
 	}
+	s.measures.registry.MustRegister(s.states())
+	return s
 }
 
 // rule leads until ctx ends. It commits to st, which refuses what comes too
@@ -152,11 +155,13 @@ func (s *Server) lead(ctx context.Context, st store.Store, now time.Time) (wake 
 	if !s.reports.complete(state, now) {
 		return wake, nil
 	}
-	d := decide(s.reports.view(state, now))
+	seen, began := s.reports.view(state, now), time.Now()
+	d := decide(seen)
+	s.measures.decisions.Observe(time.Since(began).Seconds())
 	if len(d.changes) == 0 {
 		return d.wake, nil
 	}
-	switch err := st.Commit(ctx, state, d.changes); {
+	switch err := s.measures.committed("leader", st.Commit(ctx, state, d.changes)); {
 	case errors.Is(err, store.ErrStale), errors.Is(err, store.ErrNotLeader):
 		return d.wake, nil
 	case err != nil:
@@ -165,6 +170,8 @@ func (s *Server) lead(ctx context.Context, st store.Store, now time.Time) (wake 
 	for _, c := range d.changes {
 		s.Log.Debug("decided", "change", c.Key())
 	}
+	s.measures.placements.Add(float64(d.placed))
+	s.measures.refusals.Add(float64(d.refused))
 	for _, e := range d.told {
 		s.events.add(e.Object, e.Reason, e.Message, now)
 	}
