@@ -76,6 +76,9 @@ func (r *Runtime) Start(ctx context.Context, id string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	if err := r.cutLog(id); err != nil {
+		return 0, err
+	}
 	asked := time.Now()
 	state, err := start(ctx, id)
 	if err != nil && endedTooSoon(err) && awaitExit(ctx, id) == nil {

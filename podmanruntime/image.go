@@ -2,11 +2,14 @@ package podmanruntime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/containers/podman/v4/pkg/bindings/images"
 	"github.com/containers/podman/v4/pkg/bindings/system"
+	"github.com/containers/podman/v4/pkg/domain/entities"
 	"golang.org/x/sys/unix"
 
 	"github.com/skerry-io/skerry/resources"
@@ -51,17 +54,106 @@ func (r *Runtime) Pull(ctx context.Context, image, digest, policy string) error 
 // that itself: after a power loss it has images whose files are empty, and
 // nobody is told.
 func (r *Runtime) sync(ctx context.Context) error {
-	info, err := system.Info(ctx, nil)
+	root, err := storageRoot(ctx)
 	if err != nil {
-		return fmt.Errorf("ask Podman for its storage: %w", err)
+		return err
 	}
-	storage, err := os.Open(info.Store.GraphRoot)
+	storage, err := os.Open(root)
 	if err != nil {
 		return fmt.Errorf("wait for the disk: %w", err)
 	}
 	defer storage.Close() //nolint:errcheck // nothing was written to it
 	if err := unix.Syncfs(int(storage.Fd())); err != nil {
-		return fmt.Errorf("wait for the disk: sync %s: %w", info.Store.GraphRoot, err)
+		return fmt.Errorf("wait for the disk: sync %s: %w", root, err)
+	}
+	return nil
+}
+
+// StorageRoot is the directory of Podman's images and containers.
+func (r *Runtime) StorageRoot(ctx context.Context) (string, error) {
+	ctx, err := r.connect(ctx)
+	if err != nil {
+		return "", err
+	}
+	return storageRoot(ctx)
+}
+
+func storageRoot(ctx context.Context) (string, error) {
+	info, err := system.Info(ctx, nil)
+	if err != nil {
+		return "", fmt.Errorf("ask Podman for its storage: %w", err)
+	}
+	if info.Store == nil || info.Store.GraphRoot == "" {
+		return "", errors.New("ask Podman for its storage: the answer has none")
+	}
+	return info.Store.GraphRoot, nil
+}
+
+// Images lists the images of the node, skerry's or not.
+func (r *Runtime) Images(ctx context.Context) ([]resources.LocalImage, error) {
+	ctx, err := r.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	listed, err := images.List(ctx, nil)
+	if err != nil {
+		return nil, fmt.Errorf("list images: %w", err)
+	}
+	all := make([]resources.LocalImage, 0, len(listed))
+	for _, image := range listed {
+		if image.ReadOnly {
+			continue // in a store that isn't Podman's to change
+		}
+		all = append(all, resources.LocalImage{ID: image.ID, Size: resources.Bytes(image.Size), InUse: image.Containers > 0})
+	}
+	return all, nil
+}
+
+// ImageID gives the ID of the image that a replica would run, or nothing where
+// the node lacks it.
+func (r *Runtime) ImageID(ctx context.Context, image, digest string) (string, error) {
+	ctx, err := r.connect(ctx)
+	if err != nil {
+		return "", err
+	}
+	reference := imageReference(image, digest)
+	found, err := images.GetImage(ctx, reference, nil)
+	if isNotFound(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("look for image %s: %w", reference, err)
+	}
+	return found.ID, nil
+}
+
+// RemoveImage removes an image with all of its names. An absent one is
+// success. It fails where a container has it, or another image is made of it.
+func (r *Runtime) RemoveImage(ctx context.Context, id string) error {
+	ctx, err := r.connect(ctx)
+	if err != nil {
+		return err
+	}
+	listed, err := images.List(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("remove image %s: list images: %w", short(id), err)
+	}
+	i := slices.IndexFunc(listed, func(i *entities.ImageSummary) bool { return i.ID == id })
+	if i < 0 {
+		return nil
+	}
+	// Podman finds that out only after it has taken all names but one away.
+	if listed[i].Containers > 0 {
+		return fmt.Errorf("remove image %s: a container has it", short(id))
+	}
+	// By ID, Podman removes an image of several names only with force, which
+	// removes its containers, too. With its last name an image is gone.
+	names := listed[i].RepoTags
+	if len(names) == 0 {
+		names = []string{id}
+	}
+	if _, errs := images.Remove(ctx, names, nil); len(errs) > 0 {
+		return fmt.Errorf("remove image %s: %w", short(id), errors.Join(errs...))
 	}
 	return nil
 }

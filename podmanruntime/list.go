@@ -55,6 +55,9 @@ func (r *Runtime) List(ctx context.Context) ([]resources.Container, error) {
 	}
 	r.mu.Lock()
 	r.running = running
+	maps.DeleteFunc(r.logs, func(id string, _ logFile) bool {
+		return !slices.ContainsFunc(all, func(c resources.Container) bool { return c.ID == id })
+	})
 	r.mu.Unlock()
 	slices.SortFunc(all, func(a, b resources.Container) int {
 		return cmp.Or(cmp.Compare(a.Replica, b.Replica), cmp.Compare(a.ID, b.ID))
@@ -64,7 +67,7 @@ func (r *Runtime) List(ctx context.Context) ([]resources.Container, error) {
 
 // look completes what the listing says of one container.
 func (r *Runtime) look(ctx context.Context, entry entities.ListContainer) (resources.Container, error) {
-	c := resources.Container{ID: entry.ID, Replica: resources.ReplicaID(entry.Labels[LabelReplica])}
+	c := resources.Container{ID: entry.ID, Replica: resources.ReplicaID(entry.Labels[LabelReplica]), Image: entry.ImageID}
 	switch {
 	case !hasStarted(entry.State):
 		c.Created = true
@@ -84,6 +87,9 @@ func (r *Runtime) look(ctx context.Context, entry entities.ListContainer) (resou
 	container, err := inspect(ctx, entry.ID)
 	if err != nil {
 		return c, err
+	}
+	if !isRunning(container.State.Status) {
+		r.noteLog(container)
 	}
 	return observed(c, container), nil
 }

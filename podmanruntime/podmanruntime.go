@@ -42,13 +42,17 @@ type Runtime struct {
 	// running containers as the last List saw them. While a run lasts, nothing
 	// that List tells of it changes.
 	running map[run]resources.Container
+	// logs of the containers that have ended and were not started since, by ID.
+	logs map[string]logFile
 }
 
 // New makes the Runtime of the Podman service at a URI like
 // unix:///run/podman/podman.sock. Podman is not started before the first call
 // needs it. Each call connects again where the connection was lost, so a Podman
 // that was restarted needs no new Runtime.
-func New(socketURI string) *Runtime { return &Runtime{socketURI: socketURI} }
+func New(socketURI string) *Runtime {
+	return &Runtime{socketURI: socketURI, logs: map[string]logFile{}}
+}
 
 // Version of the Podman service, as in "5.4.2".
 func (r *Runtime) Version(ctx context.Context) (string, error) {

@@ -51,6 +51,9 @@ func TestWithPodman(t *testing.T) {
 		{"template", testTemplate},
 		{"args", testArgs},
 		{"logs", testLogs},
+		{"images", testImages},
+		{"log bound", testLogBound},
+		{"log bound across starts", testLogBoundAcrossStarts},
 		{"absent", testAbsent},
 		{"foreign container", testForeignContainer},
 		{"leftover", testLeftover},
@@ -216,6 +219,10 @@ func testLifeCycle(t *testing.T, n node) {
 		p.Env = map[string]string{"GREETING": "hi"}
 		p.Ports = []resources.Port{{Target: 8080, Published: 8081, Protocol: "tcp"}}
 	})
+	image, err := n.ImageID(t.Context(), n.image, "")
+	if err != nil {
+		t.Fatal(err)
+	}
 	id, err := n.Create(t.Context(), replica)
 	if err != nil {
 		t.Fatal(err)
@@ -224,7 +231,7 @@ func testLifeCycle(t *testing.T, n node) {
 		t.Errorf("created again it is %s, %v; want %s", again, err, id)
 	}
 	got, _ := n.listed(t, id)
-	if diff := cmp.Diff(resources.Container{ID: id, Replica: replica.ID, Created: true}, got); diff != "" {
+	if diff := cmp.Diff(resources.Container{ID: id, Replica: replica.ID, Image: image, Created: true}, got); diff != "" {
 		t.Error("created:", diff)
 	}
 
@@ -241,7 +248,7 @@ func testLifeCycle(t *testing.T, n node) {
 	times := cmpopts.IgnoreFields(resources.Container{}, "StartedAt", "FinishedAt", "Address")
 	for range 2 { // inspected, and remembered
 		got, _ = n.listed(t, id)
-		if diff := cmp.Diff(resources.Container{ID: id, Replica: replica.ID, Running: true, PID: pid}, got, times); diff != "" {
+		if diff := cmp.Diff(resources.Container{ID: id, Replica: replica.ID, Image: image, Running: true, PID: pid}, got, times); diff != "" {
 			t.Error("running:", diff)
 		}
 		if got.StartedAt.IsZero() || net.ParseIP(got.Address) == nil {
@@ -251,7 +258,7 @@ func testLifeCycle(t *testing.T, n node) {
 
 	twice(t, func() error { return n.Stop(t.Context(), id) })
 	got, _ = n.listed(t, id)
-	if diff := cmp.Diff(resources.Container{ID: id, Replica: replica.ID}, got, times); diff != "" {
+	if diff := cmp.Diff(resources.Container{ID: id, Replica: replica.ID, Image: image}, got, times); diff != "" {
 		t.Error("stopped:", diff)
 	}
 	if got.FinishedAt.Before(got.StartedAt) {
@@ -328,6 +335,21 @@ func testDigestPins(t *testing.T, n node) {
 	}
 	missing := "sha256:" + strings.Repeat("0", 64)
 	wantReason(t, n.Pull(t.Context(), resources.Registry+"/team/web", missing, resources.PullMissing), resources.ReasonImagePull)
+
+	reference := resources.ImageReference("team/web", digests[1])
+	id, err := n.ImageID(t.Context(), reference, "")
+	if err != nil || id == "" {
+		t.Fatalf("the ID of %s is %q, %v", reference, id, err)
+	}
+	for i := range 5 {
+		if err := n.Remove(t.Context(), containerName(resources.ReplicaID("pinned-"+strconv.Itoa(i)))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	twice(t, func() error { return n.RemoveImage(t.Context(), id) })
+	if left, found := n.local(t, id); found {
+		t.Errorf("after its removal, %s is listed as %+v", reference, left)
+	}
 }
 
 func testCrash(t *testing.T, n node) {

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -23,6 +24,8 @@ const (
 	LabelReplica  = "io.skerry.replica"
 	LabelService  = "io.skerry.service"
 	LabelRevision = "io.skerry.revision"
+	// labelLogKept is how many bytes of a log outlive a start; see log.go.
+	labelLogKept = "io.skerry.log-kept"
 )
 
 // cpuPeriod is the kernel's default scheduling period, 100 ms, and minCPUQuota
@@ -32,10 +35,6 @@ const (
 	cpuPeriod   = 100_000
 	minCPUQuota = 1_000
 )
-
-// maxLogSize bounds the log file of one container, so that a chatty one can't
-// fill the node's disk.
-const maxLogSize = 16 * resources.MiB
 
 // maxHostname is what sethostname(2) takes, less one for programs that count
 // the final zero.
@@ -88,8 +87,9 @@ func spec(r resources.Replica) (*specgen.SpecGenerator, error) {
 	// The agent restarts containers, with backoff; Podman never does.
 	s.RestartPolicy = "no"
 	// Podman 4.3 and 5.4 both read back logs of this driver, with or without
-	// systemd's journal.
-	s.LogConfiguration = &specgen.LogConfig{Driver: "k8s-file", Size: int64(maxLogSize)}
+	// systemd's journal. See log.go for the size.
+	most, kept := t.LogBound()
+	s.LogConfiguration = &specgen.LogConfig{Driver: "k8s-file", Size: int64(most - kept)}
 
 	grace := graceSeconds(t.StopGrace)
 	s.StopTimeout = &grace
@@ -125,6 +125,8 @@ func labels(r resources.Replica) map[string]string {
 	all[LabelReplica] = string(r.ID)
 	all[LabelService] = r.Service
 	all[LabelRevision] = fmt.Sprint(r.Revision)
+	_, kept := r.Template.LogBound()
+	all[labelLogKept] = strconv.FormatInt(int64(kept), 10)
 	return all
 }
 

@@ -35,6 +35,7 @@ func TestSpec(t *testing.T) {
 				Ulimits:    map[string]resources.Ulimit{"nofile": {Soft: 1024, Hard: 2048}, "RLIMIT_CORE": {Soft: -1, Hard: -1}},
 				Sysctls:    map[string]string{"net.core.somaxconn": "1024"}, Labels: map[string]string{"team": "a", LabelReplica: "forged"},
 				StopSignal: "SIGQUIT", StopGrace: resources.Duration(1500 * time.Millisecond),
+				Logs: &resources.Logs{MaxSize: resources.MiB, MaxFiles: 5},
 			}
 		}),
 	} {

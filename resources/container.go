@@ -7,6 +7,8 @@ type Container struct {
 	// ID is Podman's.
 	ID      string
 	Replica ReplicaID
+	// Image is the ID of its image.
+	Image string
 	// Created is true from the creation to the first start.
 	Created bool
 	Running bool

@@ -34,3 +34,13 @@ func (i *Image) Validate() Problems {
 func ImageReference(name, digest string) string {
 	return Registry + "/" + name + "@" + digest
 }
+
+// LocalImage is an image that a node has.
+type LocalImage struct {
+	// ID is Podman's.
+	ID string
+	// Size with all layers, those included that other images have, too.
+	Size Bytes
+	// InUse is true where a container has it, whoever made that.
+	InUse bool
+}

@@ -33,6 +33,8 @@ type NodeInfo struct {
 	Retained []string `json:"retained,omitempty"`
 	// AuthorizedKeys that may log in, as the node has them.
 	AuthorizedKeys []string `json:"authorized_keys,omitempty"`
+	// Conditions that hold now, by type.
+	Conditions []NodeCondition `json:"conditions,omitempty"`
 	// Availability is the control plane's to say; an agent leaves it empty.
 	Availability Availability `json:"availability,omitempty"`
 }

@@ -72,6 +72,8 @@ type Template struct {
 	Sysctls map[string]string `json:"sysctls,omitempty" iac:"optional"`
 	// Labels of the container.
 	Labels map[string]string `json:"labels,omitempty" iac:"optional"`
+	// How much of the container's output its node keeps. 3 times 10MiB unless given.
+	Logs *Logs `json:"logs,omitempty" iac:"optional"`
 	// Signal that asks the container to stop.
 	StopSignal string `json:"stop_signal,omitempty" iac:"default=SIGTERM"`
 	// How long a container may take to stop before it is killed.
@@ -172,6 +174,9 @@ func (s *Service) SetDefaults() {
 	setDefault(&s.Restart, RestartAlways)
 	setDefault(&s.StopSignal, "SIGTERM")
 	setDefault(&s.StopGrace, DefaultStopGrace)
+	if s.Logs != nil {
+		s.Logs.setDefaults()
+	}
 	setDefault(&s.Resources.CPU, DefaultCPU)
 	setDefault(&s.Resources.Memory, DefaultMemory)
 	for i := range s.Ports {
@@ -240,6 +245,9 @@ func (s *Service) validateLimits(p *Problems) {
 		p.Addf("resources.cpu", "is %s; give at least 1m", s.Resources.CPU)
 	}
 	atLeast(p, "resources.memory", s.Resources.Memory, MinMemory)
+	if s.Logs != nil {
+		s.Logs.validate(p)
+	}
 	for _, name := range sortedKeys(s.Ulimits) {
 		limit := s.Ulimits[name]
 		if limit.Soft < -1 || limit.Hard < -1 || limit.Hard != -1 && (limit.Soft == -1 || limit.Soft > limit.Hard) {

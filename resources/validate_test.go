@@ -47,6 +47,8 @@ func TestProblemsNameTheAttribute(t *testing.T) {
 		"private key":     {node(func(n *Node) { n.AuthorizedKeys = []string{"-----BEGIN\nKEY"} }), []string{"authorized_keys[0]"}},
 		"label":           {node(func(n *Node) { n.Labels = map[string]string{"a b": "c"} }), []string{"labels"}},
 		"taints":          {node(func(n *Node) { n.Taints = []string{"gpu", "a=b:NoSchedule", "a=c:NoSchedule"} }), []string{"taints[0]", "taints[2]"}},
+		"logs":            {service(func(s *Service) { s.Logs = &Logs{MaxSize: KiB, MaxFiles: -1} }), []string{"logs.max_size", "logs.max_files"}},
+		"logs too large":  {service(func(s *Service) { s.Logs = &Logs{MaxSize: GiB, MaxFiles: 2000} }), []string{"logs"}},
 		"mode":            {service(func(s *Service) { s.Mode = "daemon" }), []string{"mode"}},
 		"placement": {service(func(s *Service) {
 			s.Placement = &Placement{

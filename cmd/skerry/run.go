@@ -124,8 +124,9 @@ func runAgent(ctx context.Context, p places, controlPlane agent.ControlPlane, lo
 	dialer := client.NewDialer(client.Options{Log: log})
 	defer dialer.Close()
 	control := dialer.Member(p.way)
+	podman := podmanruntime.New(p.podman)
 	a, err := agent.New(agent.Config{
-		Runtime: podmanruntime.New(p.podman), Server: control, ControlPlane: controlPlane, ServerTransport: control.Registry(),
+		Runtime: podman, Storage: podman, Server: control, ControlPlane: controlPlane, ServerTransport: control.Registry(), Skew: control.Skew,
 		Data: p.data, AuthorizedKeys: p.authorizedKeys, Alone: p.alone, Version: version, Log: log,
 	})
 	if err != nil {

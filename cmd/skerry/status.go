@@ -78,6 +78,9 @@ func printNodes(out io.Writer, nodes []resources.NodeStatus) {
 			if n.Ready {
 				state = "ready"
 			}
+			for _, c := range n.Conditions {
+				state += "," + string(c.Type)
+			}
 			row(n.Name, state, n.Replicas,
 				fmt.Sprintf("%s/%s", n.Reserved.CPU, n.Allocatable.CPU), fmt.Sprintf("%s/%s", n.Reserved.Memory, n.Allocatable.Memory),
 				n.Podman, strings.Join(n.Addresses, ","))

@@ -82,9 +82,14 @@ type Server interface {
 
 // Config is what an Agent is made of.
 type Config struct {
-	Runtime      Runtime
+	Runtime Runtime
+	// Storage is the runtime's; where it is nil, no image is ever collected.
+	Storage      Storage
 	Server       Server
 	ControlPlane ControlPlane
+	// Skew is how far the clock was ahead of the server's in its last answer,
+	// where that is known. It may be nil.
+	Skew func() (ahead time.Duration, known bool)
 	// ServerTransport leads to the server's socket, for the registry.
 	ServerTransport http.RoundTripper
 	// Data is the directory that outlives the VM.
@@ -114,7 +119,9 @@ type Agent struct {
 	cluster resources.ClusterConfig // zero where the node belongs to none
 	left    bool                    // true where the machine is about to go away
 	podman  string
-	joined  chan struct{} // closed and renewed when cluster or node changes
+	// conditions that hold, by type.
+	conditions map[resources.NodeConditionType]resources.NodeCondition
+	joined     chan struct{} // closed and renewed when cluster or node changes
 }
 
 // New makes the agent of the node whose files are in c.Data.
@@ -122,7 +129,10 @@ func New(c Config) (*Agent, error) {
 	if c.Machine == nil {
 		c.Machine = func() (Machine, error) { return MachineOf(c.Data) }
 	}
-	a := &Agent{Config: c, joined: make(chan struct{}), said: make(chan resources.Assignment, 1)}
+	a := &Agent{
+		Config: c, joined: make(chan struct{}), said: make(chan resources.Assignment, 1),
+		conditions: map[resources.NodeConditionType]resources.NodeCondition{},
+	}
 	var err error
 	if a.node, err = Node(c.Data); err != nil {
 		return nil, err
@@ -136,6 +146,7 @@ func New(c Config) (*Agent, error) {
 		c.Log.Warn("the last known assignments can't be read; the server is asked", "err", err)
 	}
 	a.loop = newLoop(c.Runtime, c.Log)
+	a.loop.measures.registry.MustRegister(a.states())
 	if err == nil {
 		a.loop.assign(known.Replicas)
 	}
@@ -154,6 +165,7 @@ func (a *Agent) Run(ctx context.Context, apiSocket, registry net.Listener) error
 	group.Go(func() error { a.session(ctx); return nil })
 	group.Go(func() error { a.followAll(ctx); return nil })
 	group.Go(func() error { a.keepCertificate(ctx); return nil })
+	group.Go(func() error { a.keepHouse(ctx); return nil })
 	group.Go(func() error { return serve(ctx, apiSocket, a.handler()) })
 	group.Go(func() error { return serve(ctx, registry, a.registryProxy()) })
 	return group.Wait()

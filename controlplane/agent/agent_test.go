@@ -21,8 +21,9 @@ type fakeRuntime struct {
 	containers map[string]*resources.Container
 	calls      []string
 	startErr   error
-	pruned     bool // the image is there no more
-	hang       bool // List answers with the end of its context only
+	pruned     bool   // the image is there no more
+	hang       bool   // List answers with the end of its context only
+	image      string // ID of the image of containers
 	exits      chan string
 
 	mu    sync.Mutex     // guards all below
@@ -59,7 +60,7 @@ func (f *fakeRuntime) Create(_ context.Context, r resources.Replica) (string, er
 	if f.pruned {
 		return "", &resources.Failure{Reason: resources.ReasonImagePull, Err: errors.New("image not known")}
 	}
-	f.containers[string(r.ID)] = &resources.Container{ID: string(r.ID), Replica: r.ID, Created: true}
+	f.containers[string(r.ID)] = &resources.Container{ID: string(r.ID), Replica: r.ID, Image: f.image, Created: true}
 	return string(r.ID), nil
 }
 

@@ -32,8 +32,9 @@ type unit struct {
 // loop is the loop over the replicas of a node. Everything but its channels and
 // the report belongs to the goroutine of run.
 type loop struct {
-	runtime Runtime
-	log     *slog.Logger
+	runtime  Runtime
+	log      *slog.Logger
+	measures *measures
 
 	assigned chan []resources.Replica
 	results  chan result
@@ -50,11 +51,16 @@ type loop struct {
 	stale    bool
 	watched  map[int]func() // the end of each watch, by process
 	workers  sync.WaitGroup
-	reported sync.Mutex // guards all below but news
+	reported sync.Mutex // guards all below but the last three
 	report   []resources.ReplicaStatus
 	count    int           // of units
 	turned   chan struct{} // closed and renewed with each turn
+	needed   imageNeeds
 	news     chan struct{} // holds a value when report has changed
+	// littered holds a value when there may be something to clean up.
+	littered chan struct{}
+	// removing has room for one: who removes an image.
+	removing chan struct{}
 }
 
 // listing is what the runtime had, asked when so many steps were done.
@@ -83,10 +89,11 @@ const (
 
 func newLoop(runtime Runtime, log *slog.Logger) *loop {
 	return &loop{
-		runtime: runtime, log: log,
+		runtime: runtime, log: log, measures: newMeasures(),
 		assigned: make(chan []resources.Replica, 1), results: make(chan result), listings: make(chan listing), exits: make(chan string),
 		findings: make(chan finding),
 		units:    map[resources.ReplicaID]*unit{}, watched: map[int]func(){}, news: make(chan struct{}, 1), turned: make(chan struct{}),
+		needed: imageNeeds{used: map[string]time.Time{}, pulled: map[imageName]time.Time{}}, littered: make(chan struct{}, 1), removing: make(chan struct{}, 1),
 	}
 }
 
@@ -128,6 +135,7 @@ func (l *loop) run(ctx context.Context) error {
 	case all := <-l.assigned:
 		l.take(all)
 	}
+	l.litter()
 	died, err := l.runtime.Exits(ctx)
 	if err != nil {
 		return fmt.Errorf("watch Podman's events: %w", err)
@@ -181,6 +189,7 @@ func (l *loop) take(all []resources.Replica) {
 			u.replica.Wanted, u.orphan = false, true
 		}
 	}
+	l.needImages()
 }
 
 // see takes a listing.
@@ -192,6 +201,7 @@ func (l *loop) see(ctx context.Context, got listing) {
 		return
 	}
 	l.listed = got
+	l.seeImages(time.Now())
 	for id, c := range got.containers {
 		if _, found := l.units[id]; !found && l.known {
 			l.units[id] = &unit{replica: resources.Replica{ID: id}, orphan: true}
@@ -232,6 +242,7 @@ func (l *loop) finish(done result) {
 		return
 	}
 	u.busy, u.since = false, l.steps
+	l.after(u.replica, done.do, time.Now())
 	if done.run != nil {
 		done.run(u, time.Now())
 	}
@@ -313,7 +324,9 @@ func (l *loop) advance(ctx context.Context, u *unit, c *resources.Container, now
 	u.busy = true
 	r := u.replica
 	l.workers.Go(func() {
+		began := time.Now()
 		run, err := l.carryOut(ctx, r, c, do)
+		l.measures.carriedOut(do, time.Since(began), err)
 		if err != nil && ctx.Err() == nil {
 			l.log.Warn("a step was not carried out", "replica", r.ID, "step", do.String(), "err", err)
 			run = func(u *unit, now time.Time) { u.fail(err, now) }
@@ -401,6 +414,14 @@ func (l *loop) carryOut(ctx context.Context, r resources.Replica, c *resources.C
 	defer cancel()
 	switch do {
 	case pull:
+		// What is being removed is not taken for present. What is removed after
+		// that is not what take has said is needed.
+		select {
+		case l.removing <- struct{}{}:
+			<-l.removing
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
 		err := l.runtime.Pull(ctx, r.Template.Image, r.ImageDigest, r.Template.PullPolicy)
 		return func(u *unit, _ time.Time) { u.history.pulled = true }, err
 	case create:
@@ -415,6 +436,7 @@ func (l *loop) carryOut(ctx context.Context, r resources.Replica, c *resources.C
 		return func(u *unit, _ time.Time) {
 			if again {
 				u.status.Restarts++
+				l.measures.restarts.Inc()
 			}
 		}, err
 	case judge:

@@ -3,13 +3,13 @@ package agent
 import (
 	"bufio"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/skerry-io/skerry/resources"
 )
@@ -24,6 +24,10 @@ const (
 func (a *Agent) Info() (resources.NodeInfo, error) {
 	a.mu.Lock()
 	node, cluster, podman := a.node, a.cluster, a.podman
+	var conditions []resources.NodeCondition
+	for _, t := range slices.Sorted(maps.Keys(a.conditions)) {
+		conditions = append(conditions, a.conditions[t])
+	}
 	a.mu.Unlock()
 	machine, err := a.Machine()
 	if err != nil {
@@ -38,6 +42,7 @@ func (a *Agent) Info() (resources.NodeInfo, error) {
 			Memory: max(capacity.Memory-systemMemory, 0), Disk: capacity.Disk,
 		},
 		Cluster: cluster.ID, Server: cluster.Server != nil, Alone: a.Alone,
+		Conditions: conditions,
 	}
 	if info.Server {
 		info.Retained = []string{"the store of cluster " + cluster.Name}
@@ -58,14 +63,11 @@ func MachineOf(data string) (Machine, error) {
 	if err != nil {
 		return Machine{}, err
 	}
-	var disk syscall.Statfs_t
-	if err := syscall.Statfs(data, &disk); err != nil {
-		return Machine{}, fmt.Errorf("read the size of the file system of %s: %w", data, err)
+	disk, err := diskOf(data)
+	if err != nil {
+		return Machine{}, err
 	}
-	capacity := resources.Capacity{
-		CPU: resources.MilliCPU(1000 * runtime.NumCPU()), Memory: memory,
-		Disk: resources.Bytes(disk.Blocks) * resources.Bytes(disk.Bsize),
-	}
+	capacity := resources.Capacity{CPU: resources.MilliCPU(1000 * runtime.NumCPU()), Memory: memory, Disk: disk.size}
 	return Machine{Capacity: capacity, Addresses: Addresses()}, nil
 }
 

@@ -112,6 +112,7 @@ func (a *Agent) attend(ctx context.Context, changed <-chan struct{}) error {
 			<-ended //nolint:errcheck // the first error counts
 			return err
 		}
+		a.compareClocks()
 		select {
 		case err := <-ended:
 			return err

@@ -2,7 +2,8 @@
 // those who call it: JSON bodies, errors that carry the attributes they are
 // about, and watches.
 //
-// Every answer has the header Skerry-API with the API's version. An error is a
+// Every answer has the header Skerry-API with the API's version, and Skerry-Time
+// with the time at which it was written. An error is a
 // status code and an Error. 404 means that the thing is definitely not there.
 //
 // A watch is a GET with ?watch=1. Its answer is a stream of JSON values, one a
@@ -30,6 +31,16 @@ const (
 	Version = "1"
 	Header  = "Skerry-API"
 )
+
+// TimeHeader carries when an answer was written, as time.RFC3339Nano. HTTP's own
+// Date has whole seconds only.
+const TimeHeader = "Skerry-Time"
+
+// sign writes what the head of every answer has.
+func sign(w http.ResponseWriter) {
+	w.Header().Set(Header, Version)
+	w.Header().Set(TimeHeader, time.Now().UTC().Format(time.RFC3339Nano))
+}
 
 // maxBody bounds what a request or an answer may hold, in bytes: far more than
 // any object that etcd would take (1.5 MiB).
@@ -79,7 +90,7 @@ func (h Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if value == nil {
-		w.Header().Set(Header, Version)
+		sign(w)
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
@@ -99,7 +110,7 @@ func writeJSON(w http.ResponseWriter, status int, value any) {
 	if err != nil {
 		status, body = http.StatusInternalServerError, []byte(`{"error":"the answer can't be written as JSON"}`)
 	}
-	w.Header().Set(Header, Version)
+	sign(w)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	w.Write(append(body, '\n')) //nolint:errcheck // the caller has gone
@@ -124,7 +135,7 @@ const pulse = 15 * time.Second
 // Watch serves a watch. next returns the present value, nil once the thing is
 // gone, and a channel that is closed when there may be a new one.
 func Watch(w http.ResponseWriter, r *http.Request, next func() (value any, changed <-chan struct{})) {
-	w.Header().Set(Header, Version)
+	sign(w)
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	controller := http.NewResponseController(w)
 	alive := time.NewTicker(pulse)

@@ -43,6 +43,7 @@ type connection struct {
 	endpoints []resources.Endpoint
 	transport *http.Transport
 	log       *slog.Logger
+	clock     skew
 }
 
 func (d *Dialer) connect(endpoints []resources.Endpoint) *connection {
@@ -93,11 +94,13 @@ func (c *connection) call(ctx context.Context, method, path string, in, out any)
 }
 
 func (c *connection) callWith(ctx context.Context, p patience, method, path string, in, out any) error {
+	sent := time.Now()
 	response, err := c.send(ctx, p, method, path, in)
 	if err != nil {
 		return err
 	}
 	defer finish(response)
+	c.clock.see(response.Header, sent, time.Since(sent))
 	return api.ReadAnswer(response, out)
 }
 

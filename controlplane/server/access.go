@@ -10,8 +10,8 @@ import (
 
 // NodeHandler serves the API to other nodes, whose certificates were verified.
 // A server may do everything. Any other node may read and report what is its
-// own, and pull images: an agent that was broken into tells nothing of the
-// others.
+// own, pull images, and see what the server measures: an agent that was broken
+// into tells nothing of the others.
 func (s *Server) NodeHandler() http.Handler {
 	all := s.Handler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -36,7 +36,7 @@ func (s *Server) admit(r *http.Request) error {
 	switch {
 	case who.Server,
 		r.URL.Path == own, strings.HasPrefix(r.URL.Path, own+"/"),
-		reads && r.URL.Path == "/v1/cluster",
+		reads && (r.URL.Path == "/v1/cluster" || r.URL.Path == "/metrics"),
 		reads && strings.HasPrefix(r.URL.Path, "/v2/"):
 		return nil
 	}

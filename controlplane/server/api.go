@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,21 +13,30 @@ import (
 	"time"
 
 	"github.com/skerry-io/skerry/controlplane/api"
+	"github.com/skerry-io/skerry/controlplane/metrics"
 	"github.com/skerry-io/skerry/controlplane/store"
 	"github.com/skerry-io/skerry/resources"
 )
 
-// Handler serves the API, and the registry under /v2/. All but the question
-// which cluster this is goes to the server that leads.
+// Handler serves the API, the registry under /v2/, and what this server measures
+// under /metrics. All but that and the question which cluster this is goes to
+// the server that leads.
 func (s *Server) Handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("/", s.led(s.leaderHandler()))
+	leader, mux := s.leaderHandler(), http.NewServeMux()
+	mux.Handle("/", s.led(leader))
 	mux.Handle("/v2/", s.registryHandler())
 	mux.HandleFunc("GET /v1/cluster", s.getCluster)
-	return mux
+	mux.Handle("GET /metrics", metrics.Handler(s.measures.registry))
+	return s.measures.counted(func(r *http.Request) string {
+		_, pattern := mux.Handler(r)
+		if pattern == "/" {
+			_, pattern = leader.Handler(r)
+		}
+		return cmp.Or(pattern, "none")
+	}, mux)
 }
 
-func (s *Server) leaderHandler() http.Handler {
+func (s *Server) leaderHandler() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/cluster", s.watchCluster)
 	mux.HandleFunc("GET /v1/snapshot", s.getSnapshot)
@@ -61,7 +71,7 @@ func (s *Server) update(ctx context.Context, change func(*store.State) ([]store.
 		if err != nil || len(changes) == 0 {
 			return err
 		}
-		if err := s.Store.Commit(ctx, state, changes); !errors.Is(err, store.ErrStale) {
+		if err := s.measures.committed("api", s.Store.Commit(ctx, state, changes)); !errors.Is(err, store.ErrStale) {
 			return err
 		}
 	}
@@ -143,22 +153,29 @@ func (s *Server) putNode(r *http.Request) (any, error) {
 		return nil, api.Errorf(http.StatusBadRequest, "the node says that it is %q", node.ID)
 	}
 	joined := false
+	var before []resources.NodeCondition
 	err = s.update(r.Context(), func(state *store.State) ([]store.Change, error) {
 		if !slices.Contains(state.Cluster.Nodes, node.ID) {
 			return nil, api.Errorf(http.StatusForbidden, "node %s is not one of the cluster: it was removed, or never let in", node.Name)
 		}
 		old, found := state.Nodes[node.ID]
-		joined = !found
+		joined, before = !found, old.Conditions
 		node.Availability = old.Availability
 		if found && same(old, node) {
 			return nil, nil
 		}
 		return []store.Change{store.PutNode(node)}, nil
 	})
-	if joined && err == nil {
+	if err != nil {
+		return nil, err
+	}
+	if joined {
 		s.events.add("node/"+node.Name, "Joined", "the node joined the cluster", time.Now())
 	}
-	return nil, err
+	for _, e := range conditionEvents(node.Name, before, node.Conditions) {
+		s.events.add(e.Object, e.Reason, e.Message, time.Now())
+	}
+	return nil, nil
 }
 
 func (s *Server) deleteNode(r *http.Request) (any, error) {

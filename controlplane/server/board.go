@@ -80,6 +80,7 @@ func (v *view) nodes(state *store.State) []schedule.Node {
 		nodes = append(nodes, schedule.Node{
 			NodeInfo: info, Ready: v.ready[id],
 			Cordoned: info.Availability != resources.NodeActive, Draining: info.Availability == resources.NodeDrained,
+			DiskPressure: info.Has(resources.DiskPressure),
 		})
 	}
 	return nodes

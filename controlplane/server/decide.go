@@ -21,6 +21,9 @@ type decision struct {
 	told []resources.Event
 	// wake is when to decide anew though nothing has changed; zero for never.
 	wake time.Time
+	// placed and refused count replicas that get a node, and that hear why they
+	// don't.
+	placed, refused int
 	// state is as it will be after the changes.
 	state *store.State
 }
@@ -117,6 +120,11 @@ func (d *decision) place(v *view) {
 			r.Waiting, r.MayWait = decision.Refusal.String(), decision.Refusal.Temporary()
 		}
 		if r.Node != old.Node || r.Waiting != old.Waiting || r.MayWait != old.MayWait {
+			if r.Node != "" {
+				d.placed++
+			} else {
+				d.refused++
+			}
 			changes = append(changes, store.PutReplica(r))
 		}
 		for _, id := range decision.Preempt {

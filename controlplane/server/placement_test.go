@@ -45,6 +45,12 @@ func (s *scene) node(name string, labels ...string) {
 	s.commit(store.PutNode(n))
 }
 
+func (s *scene) condition(name string, c resources.NodeConditionType) {
+	n := s.state().Nodes[resources.NodeID(name)]
+	n.Conditions = []resources.NodeCondition{{Type: c}}
+	s.commit(store.PutNode(n))
+}
+
 func (s *scene) service(name string, replicas int, change func(*resources.Service)) {
 	service := resources.Service{Name: name, Replicas: replicas, Placement: &resources.Placement{}, Template: resources.Template{Image: "web"}}
 	change(&service)
@@ -143,6 +149,25 @@ func TestPlacementOverTime(t *testing.T) {
 			s.commit(store.DeleteNode("a"))
 			s.node("d")
 		}, []string{"log on b; log on d"}},
+		{"a full disk keeps what it has, and gets no more", func(s *scene) {
+			s.node("a")
+			s.service("web", 1, func(*resources.Service) {})
+			s.steps()
+			s.condition("a", resources.DiskPressure)
+			s.service("web", 2, func(*resources.Service) {})
+		}, []string{"web on a; web waits: 0 of 1 nodes fit: 1 short of disk"}},
+		{"until there is room again", func(s *scene) {
+			s.node("a")
+			s.condition("a", resources.DiskPressure)
+			s.service("web", 1, func(*resources.Service) {})
+			s.steps()
+			s.node("a")
+		}, []string{"web on a"}},
+		{"a wrong clock keeps nothing away", func(s *scene) {
+			s.node("a")
+			s.condition("a", resources.ClockSkew)
+			s.service("web", 1, func(*resources.Service) {})
+		}, []string{"web on a"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := &scene{t: t, seen: rollout.Seen{}}

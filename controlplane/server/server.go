@@ -85,6 +85,7 @@ type Server struct {
 	events     *events
 	leadership *leadership
 	walk       *walk
+	measures   *measures
 
 	fetching sync.Mutex // held while an image is fetched
 
@@ -95,10 +96,12 @@ type Server struct {
 // New makes a server. It does nothing before Run.
 func New(c Config) *Server {
 	r := newReports()
-	return &Server{
-		Config: c, reports: r, board: newBoard(r), events: &events{}, leadership: newLeadership(), walk: newWalk(),
+	s := &Server{
+		Config: c, reports: r, board: newBoard(r), events: &events{}, leadership: newLeadership(), walk: newWalk(), measures: newMeasures(),
 		transports: map[resources.ServerAddress]*http.Transport{},
 	}
+	s.measures.registry.MustRegister(s.states())
+	return s
 }
 
 // rule leads until ctx ends. It commits to st, which refuses what comes too
@@ -160,15 +163,16 @@ func (s *Server) lead(ctx context.Context, st store.Store, now time.Time, told *
 	if !s.reports.complete(state, now) {
 		return wake, nil
 	}
-	v := s.reports.view(state, now)
+	v, began := s.reports.view(state, now), time.Now()
 	for _, e := range told.tell(v, s.Cluster.Name) {
 		s.events.add(e.Object, e.Reason, e.Message, now)
 	}
 	d := decide(v)
+	s.measures.decisions.Observe(time.Since(began).Seconds())
 	if len(d.changes) == 0 {
 		return d.wake, nil
 	}
-	switch err := st.Commit(ctx, state, d.changes); {
+	switch err := s.measures.committed("leader", st.Commit(ctx, state, d.changes)); {
 	case errors.Is(err, store.ErrStale), errors.Is(err, store.ErrNotLeader):
 		return d.wake, nil
 	case err != nil:
@@ -177,6 +181,8 @@ func (s *Server) lead(ctx context.Context, st store.Store, now time.Time, told *
 	for _, c := range d.changes {
 		s.Log.Debug("decided", "change", c.Key())
 	}
+	s.measures.placements.Add(float64(d.placed))
+	s.measures.refusals.Add(float64(d.refused))
 	for _, e := range d.told {
 		s.events.add(e.Object, e.Reason, e.Message, now)
 	}

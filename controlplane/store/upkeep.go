@@ -82,6 +82,9 @@ func (e *Etcd) tidy(ctx context.Context, now time.Time) error {
 	return nil
 }
 
+// Size of this member's file, in bytes.
+func (e *Etcd) Size() int64 { return e.member.Server.Backend().Size() }
+
 // alarms are those of a full store.
 func (e *Etcd) alarms() []*etcdserverpb.AlarmMember {
 	return slices.DeleteFunc(e.member.Server.Alarms(), func(a *etcdserverpb.AlarmMember) bool {

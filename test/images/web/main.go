@@ -9,6 +9,7 @@
 //	EXIT      exit at once with this code
 //	EAT       take this many MiB of memory, then serve
 //	DEAF      ignore SIGTERM, if not empty
+//	LINES     write so many numbered lines of 100 bytes first
 //
 // GET / answers with greeting, host name and version; /env with its
 // environment; /crash exits with code 3; /eat?mib=N takes memory; /health with
@@ -41,9 +42,13 @@ func main() {
 		listen   = flag.String("listen", cmp.Or(os.Getenv("LISTEN"), ":8080"), "where it listens")
 		exit     = flag.String("exit", os.Getenv("EXIT"), "exit at once with this code")
 		eatMiB   = flag.String("eat", os.Getenv("EAT"), "take this many MiB of memory")
+		lines    = flag.String("lines", cmp.Or(os.Getenv("LINES"), "0"), "write so many numbered lines of 100 bytes first")
 		deaf     = flag.Bool("deaf", os.Getenv("DEAF") != "", "ignore SIGTERM")
 	)
 	flag.Parse()
+	for i := range number(*lines) {
+		log.Printf("line %094d", i)
+	}
 	if *exit != "" {
 		log.Printf("exiting with %s, as asked", *exit)
 		os.Exit(number(*exit))
