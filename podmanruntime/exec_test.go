@@ -1,14 +1,18 @@
 package podmanruntime
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/skerry-io/skerry/resources"
 )
 
 func testExec(t *testing.T, n node) {
@@ -45,3 +49,77 @@ func testExec(t *testing.T, n node) {
 		}
 	}
 }
+
+func testAttach(t *testing.T, n node) {
+	id, _ := n.run(t, "attach-0-a", nil)
+	var out, errs bytes.Buffer
+	code, err := n.Attach(t.Context(), id, resources.Command{Args: []string{"/web", "-echo", "7"}, Input: true},
+		resources.Streams{In: strings.NewReader("one\ntwo\n"), Out: &out, Err: &errs})
+	if code != 7 || err != nil || out.String() != "one\ntwo\n" || !strings.Contains(errs.String(), "exiting with 7") {
+		t.Errorf("%d, %v; out %q, errors %q", code, err, out.String(), errs.String())
+	}
+	// With a terminal both are one, and its size can be changed.
+	out.Reset()
+	resize := make(chan resources.TerminalSize, 1)
+	resize <- resources.TerminalSize{Width: 100, Height: 40}
+	in, typed := io.Pipe()
+	go func() {
+		typed.Write([]byte("hello\n\x04")) //nolint:errcheck // the command reads it
+	}()
+	code, err = n.Attach(t.Context(), id, resources.Command{Args: []string{"/web", "-echo", "0"}, Input: true, Terminal: true},
+		resources.Streams{In: in, Out: &out, Err: &out, Resize: resize})
+	typed.Close() //nolint:errcheck // it ends the reader
+	if code != 0 || err != nil || !strings.Contains(out.String(), "hello\r\n") {
+		t.Errorf("%d, %v; out %q", code, err, out.String())
+	}
+	// Other calls go on as before.
+	if _, found := n.listed(t, id); !found {
+		t.Error("the container is not listed")
+	}
+}
+
+// lines hands on what is written, line by line.
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) {
+	l <- string(p)
+	return len(p), nil
+}
+
+func testLogStream(t *testing.T, n node) {
+	id, _ := n.run(t, "stream-0-a", nil)
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	said, ended := make(lines, 10), make(chan error, 1)
+	go func() {
+		ended <- n.StreamLogs(ctx, id, resources.LogOptions{Follow: true, Tail: -1, Timestamps: true}, said)
+	}()
+	next := func() string {
+		select {
+		case line := <-said:
+			return line
+		case <-ctx.Done():
+			return "nothing"
+		}
+	}
+	if line := next(); !strings.HasSuffix(line, " listening on :8080\n") || !strings.HasPrefix(line, "20") {
+		t.Errorf("the first line is %q", line)
+	}
+	if err := n.Stop(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if line := next(); !strings.HasSuffix(line, " bye\n") {
+		t.Errorf("the next line is %q", line)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	// One that nobody reads any more ends.
+	if err := n.StreamLogs(ctx, id, resources.LogOptions{Tail: -1}, brokenPipe{}); !errors.Is(err, io.ErrClosedPipe) {
+		t.Error(err)
+	}
+}
+
+type brokenPipe struct{}
+
+func (brokenPipe) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }

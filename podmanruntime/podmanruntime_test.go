@@ -60,6 +60,8 @@ func TestWithPodman(t *testing.T) {
 		{"exits", testExits},
 		{"damage", testDamage},
 		{"exec", testExec},
+		{"attach", testAttach},
+		{"log stream", testLogStream},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, node{r, s, image}) })
 	}

@@ -71,12 +71,14 @@ type ServerAddress struct {
 	Host string `json:"host"`
 }
 
-// The TCP ports of a server. All of them speak mutual TLS.
+// The TCP ports of a node. All of them speak mutual TLS.
 const (
 	// ServerPort is for agents and for other servers.
 	ServerPort = "5056"
 	// PeerPort is for the store's other members.
 	PeerPort = "5057"
+	// AgentPort is every agent's, for the servers.
+	AgentPort = "5058"
 )
 
 // API is where the server's API answers nodes, as host:port.

@@ -100,6 +100,21 @@ type ReplicaSummary struct {
 	Published []string `json:"published,omitempty"`
 }
 
+// Rebalance is what a rebalancing of the cluster comes to.
+type Rebalance struct {
+	// Moves are all that would make it better, Begun those that have begun.
+	Moves []Move      `json:"moves"`
+	Begun []ReplicaID `json:"begun"`
+}
+
+// Move is a replica that would be better off on another node.
+type Move struct {
+	Replica ReplicaID `json:"replica"`
+	From    string    `json:"from"` // the nodes' names
+	To      string    `json:"to"`
+	Reason  string    `json:"reason"`
+}
+
 // Event is something that happened, for people.
 type Event struct {
 	Time    time.Time `json:"time"`

@@ -2,8 +2,8 @@
 //
 // On a node, systemd runs `skerry agent` and, where the node is a server,
 // `skerry server`; the first boot runs `skerry firstboot`. On any machine with
-// Podman, `skerry dev` runs both in the foreground. `skerry status` shows what
-// a cluster does.
+// Podman, `skerry dev` runs both in the foreground. The other commands are for
+// people who look after a cluster: on one of its servers, or from afar.
 package main
 
 import (
@@ -31,10 +31,16 @@ var version = "dev"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := command(os.Stdout, os.Stderr).ExecuteContext(ctx); err != nil {
-		if !errors.Is(err, context.Canceled) {
-			fmt.Fprintln(os.Stderr, "skerry:", err)
-		}
+	err := command(os.Stdout, os.Stderr).ExecuteContext(ctx)
+	var ended exitError
+	switch {
+	case err == nil:
+	case errors.As(err, &ended):
+		os.Exit(int(ended)) //nolint:gocritic // nothing is left to stop
+	case errors.Is(err, context.Canceled):
+		os.Exit(1)
+	default:
+		fmt.Fprintln(os.Stderr, "skerry:", err)
 		os.Exit(1)
 	}
 }
@@ -55,7 +61,13 @@ func command(out, logs io.Writer) *cobra.Command {
 		}
 		return slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: level}))
 	}
-	root.AddCommand(firstbootCommand(logger), agentCommand(logger), serverCommand(logger), devCommand(logger), statusCommand(logger), clusterCommand(logger))
+	for _, make := range []func(func() *slog.Logger) *cobra.Command{
+		firstbootCommand, agentCommand, serverCommand, devCommand, clusterCommand,
+		statusCommand, nodesCommand, servicesCommand, replicasCommand, eventsCommand,
+		logsCommand, execCommand, drainCommand, cordonCommand, uncordonCommand, rebalanceCommand,
+	} {
+		root.AddCommand(make(logger))
+	}
 	return root
 }
 

@@ -186,15 +186,47 @@ func (m member) listen(p places, s *server.Server) ([]listener, error) {
 		socket.Close() //nolint:errcheck // nobody was served
 		return nil, fmt.Errorf("serve the nodes of the cluster: %w", err)
 	}
-	// The certificate is read for each connection: the agent renews it.
-	config := &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+	return append(all, listener{tls.NewListener(port, p.tls()), s.NodeHandler()}), nil
+}
+
+// tls is for what other nodes connect to. The certificate is read for each
+// connection: the agent renews it.
+func (p places) tls() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		c, err := agent.Credentials(p.data)
 		if err != nil {
 			return nil, err
 		}
 		return c.Server()
 	}}
-	return append(all, listener{tls.NewListener(port, config), s.NodeHandler()}), nil
+}
+
+// listenForServers opens the agent's port for the servers of its cluster.
+func (p places) listenForServers() (net.Listener, error) {
+	if p.alone {
+		return nil, nil
+	}
+	port, err := net.Listen("tcp", net.JoinHostPort("", resources.AgentPort))
+	if err != nil {
+		return nil, fmt.Errorf("serve the servers of the cluster: %w", err)
+	}
+	return tls.NewListener(port, p.tls()), nil
+}
+
+// dialAgent connects to the agent of a node, this one's or another's.
+func (p places) dialAgent(ctx context.Context, node resources.NodeInfo) (net.Conn, error) {
+	self, err := agent.Node(p.data)
+	if err != nil {
+		return nil, err
+	}
+	if self.ID == node.ID {
+		return (&net.Dialer{}).DialContext(ctx, "unix", p.socket(filepath.Base(resources.AgentSocket)))
+	}
+	c, err := agent.Credentials(p.data)
+	if err != nil {
+		return nil, err
+	}
+	return client.DialAgent(ctx, c, node)
 }
 
 func (p places) dialServer(ctx context.Context, to resources.ServerAddress) (net.Conn, error) {

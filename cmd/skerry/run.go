@@ -80,7 +80,7 @@ func runServer(ctx context.Context, p places, cluster resources.ClusterConfig, r
 	defer images.Close() //nolint:errcheck // what was put is on the disk
 	s := server.New(server.Config{
 		Cluster: cluster, Self: m.self, Store: etcd, Snapshot: etcd.Snapshot, Images: images, Resolve: server.ResolveRemote, Log: log,
-		Election: election{etcd}, Members: etcd, Authority: authority, Dial: p.dialServer,
+		Election: election{etcd}, Members: etcd, Authority: authority, Dial: p.dialServer, DialAgent: p.dialAgent,
 	})
 	listeners, err := m.listen(p, s)
 	if err != nil {
@@ -124,10 +124,14 @@ func runAgent(ctx context.Context, p places, controlPlane agent.ControlPlane, lo
 	dialer := client.NewDialer(client.Options{Log: log})
 	defer dialer.Close()
 	control := dialer.Member(p.way)
+	servers, err := p.listenForServers()
+	if err != nil {
+		return err
+	}
 	podman := podmanruntime.New(p.podman)
 	a, err := agent.New(agent.Config{
-		Runtime: podman, Storage: podman, Server: control, ControlPlane: controlPlane, ServerTransport: control.Registry(), Skew: control.Skew,
-		Data: p.data, AuthorizedKeys: p.authorizedKeys, Alone: p.alone, Version: version, Log: log,
+		Runtime: podman, Storage: podman, Console: podman, Server: control, ControlPlane: controlPlane, ServerTransport: control.Registry(), Skew: control.Skew,
+		Data: p.data, AuthorizedKeys: p.authorizedKeys, Servers: servers, Alone: p.alone, Version: version, Log: log,
 	})
 	if err != nil {
 		return err

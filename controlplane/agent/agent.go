@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -60,6 +61,14 @@ type Containers interface {
 	Logs(ctx context.Context, id string, lines int) ([]string, error)
 }
 
+// Console is what people do with containers.
+type Console interface {
+	// Attach runs a command with the caller's streams, and returns its exit code.
+	Attach(ctx context.Context, id string, command resources.Command, streams resources.Streams) (code int, err error)
+	// StreamLogs writes what the container wrote, and what it still writes.
+	StreamLogs(ctx context.Context, id string, options resources.LogOptions, w io.Writer) error
+}
+
 // ControlPlane starts and stops the control plane of this machine.
 type ControlPlane interface {
 	// Start makes it run for the cluster, now and after a reboot, and returns
@@ -83,6 +92,7 @@ type Server interface {
 // Config is what an Agent is made of.
 type Config struct {
 	Runtime Runtime
+	Console Console
 	// Storage is the runtime's; where it is nil, no image is ever collected.
 	Storage      Storage
 	Server       Server
@@ -97,6 +107,9 @@ type Config struct {
 	// AuthorizedKeys is the file of the keys that may log in, or empty where
 	// the agent does not own one.
 	AuthorizedKeys string
+	// Servers is where the cluster's servers connect, and show their certificates;
+	// nil where no other machine does.
+	Servers net.Listener
 	// Alone is true where no other node can join.
 	Alone bool
 	// Machine describes the machine; MachineOf(Data) unless given.
@@ -154,7 +167,7 @@ func New(c Config) (*Agent, error) {
 }
 
 // Run runs the agent until ctx ends: the loop, the session with the server, the
-// API on api and the registry on registry. It closes both listeners.
+// API on api, that of the servers, and the registry on registry. It closes the listeners.
 func (a *Agent) Run(ctx context.Context, apiSocket, registry net.Listener) error {
 	if err := a.writeAuthorizedKeys(); err != nil {
 		return err
@@ -167,6 +180,9 @@ func (a *Agent) Run(ctx context.Context, apiSocket, registry net.Listener) error
 	group.Go(func() error { a.keepCertificate(ctx); return nil })
 	group.Go(func() error { a.keepHouse(ctx); return nil })
 	group.Go(func() error { return serve(ctx, apiSocket, a.handler()) })
+	if a.Servers != nil {
+		group.Go(func() error { return serve(ctx, a.Servers, a.serversHandler()) })
+	}
 	group.Go(func() error { return serve(ctx, registry, a.registryProxy()) })
 	return group.Wait()
 }

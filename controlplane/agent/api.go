@@ -26,6 +26,7 @@ func (a *Agent) handler() http.Handler {
 	mux.Handle("POST /v1/node/leave", api.Handler(a.leave))
 	mux.Handle("PUT /v1/cluster", api.Handler(a.join))
 	mux.Handle("DELETE /v1/cluster", api.Handler(a.removed))
+	a.operate(mux)
 	mux.Handle("GET /metrics", metrics.Handler(a.loop.measures.registry))
 	return mux
 }

@@ -93,3 +93,23 @@ func DialServer(ctx context.Context, c pki.Credentials, server resources.ServerA
 	}
 	return connected, nil
 }
+
+// DialAgent connects to the agent of a node as a server of its cluster, at the
+// first of its addresses that answers.
+func DialAgent(ctx context.Context, c pki.Credentials, node resources.NodeInfo) (net.Conn, error) {
+	config, err := c.Client(pki.NodeName(node.ID))
+	if err != nil {
+		return nil, err
+	}
+	failures := []error{fmt.Errorf("connect to the agent of node %s", node.Name)}
+	for _, address := range node.Addresses {
+		bounded, cancel := context.WithTimeout(ctx, serverTimeout)
+		connected, err := (&tls.Dialer{Config: config}).DialContext(bounded, "tcp", net.JoinHostPort(address, resources.AgentPort))
+		cancel()
+		if err == nil {
+			return connected, nil
+		}
+		failures = append(failures, err)
+	}
+	return nil, errors.Join(failures...)
+}

@@ -94,6 +94,25 @@ func (s *Server) Events(ctx context.Context) ([]resources.Event, error) {
 	return events, wrap(err, "list the events")
 }
 
+// WatchEvents calls see with all that happened, again whenever something has,
+// until see returns false.
+func (s *Server) WatchEvents(ctx context.Context, see func([]resources.Event) (more bool, err error)) error {
+	return watch(ctx, s.connection, "/v1/events", see)
+}
+
+// Rebalance proposes moves of replicas to where they would be placed today, and
+// begins them unless it is only asked: of each service one that is not on the
+// move yet.
+func (s *Server) Rebalance(ctx context.Context, onlyAsk bool) (resources.Rebalance, error) {
+	var said resources.Rebalance
+	path := "/v1/rebalance"
+	if onlyAsk {
+		path += "?dry"
+	}
+	err := s.call(ctx, http.MethodPost, path, nil, &said)
+	return said, wrap(err, "rebalance the cluster")
+}
+
 // PutService makes the service what is wanted, or creates it.
 func (s *Server) PutService(ctx context.Context, service resources.Service) (resources.ServiceStatus, error) {
 	var status resources.ServiceStatus

@@ -53,7 +53,10 @@ func (s *Server) leaderHandler() *http.ServeMux {
 	mux.HandleFunc("GET /v1/services/{name}", s.getService)
 	mux.Handle("PUT /v1/services/{name}", api.Handler(s.putService))
 	mux.Handle("DELETE /v1/services/{name}", api.Handler(s.deleteService))
-	mux.Handle("GET /v1/events", api.Handler(func(*http.Request) (any, error) { return s.events.list(), nil }))
+	mux.HandleFunc("POST /v1/replicas/{id}/logs", s.askAgent)
+	mux.HandleFunc("POST /v1/replicas/{id}/exec", s.askAgent)
+	mux.HandleFunc("GET /v1/events", s.getEvents)
+	mux.Handle("POST /v1/rebalance", api.Handler(s.rebalance))
 	mux.Handle("GET /v1/images/{name...}", api.Handler(s.getImage))
 	mux.Handle("DELETE /v1/images/{name...}", api.Handler(s.deleteImage))
 	return mux

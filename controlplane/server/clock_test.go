@@ -253,11 +253,11 @@ func TestEventsAreCounted(t *testing.T) {
 }
 
 func TestOldEventsGo(t *testing.T) {
-	var e events
+	e := newEvents()
 	for i := range maxEvents + 10 {
 		e.add("node/n1", "Counted", string(rune('a'+i)), time.Now())
 	}
-	if all := e.list(); len(all) != maxEvents || all[0].Message != string(rune('a'+10)) {
+	if all, _ := e.list(); len(all) != maxEvents || all[0].Message != string(rune('a'+10)) {
 		t.Errorf("%d events are left, the first is %+v", len(all), all[0])
 	}
 }

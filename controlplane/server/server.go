@@ -58,6 +58,8 @@ type Config struct {
 	Ticks <-chan time.Time
 	// Dial connects to another server.
 	Dial func(ctx context.Context, to resources.ServerAddress) (net.Conn, error)
+	// DialAgent connects to the agent of a node.
+	DialAgent func(ctx context.Context, node resources.NodeInfo) (net.Conn, error)
 }
 
 const (
@@ -97,7 +99,7 @@ type Server struct {
 func New(c Config) *Server {
 	r := newReports()
 	s := &Server{
-		Config: c, reports: r, board: newBoard(r), events: &events{}, leadership: newLeadership(), walk: newWalk(), measures: newMeasures(),
+		Config: c, reports: r, board: newBoard(r), events: newEvents(), leadership: newLeadership(), walk: newWalk(), measures: newMeasures(),
 		transports: map[resources.ServerAddress]*http.Transport{},
 	}
 	s.measures.registry.MustRegister(s.states())

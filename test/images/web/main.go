@@ -9,6 +9,7 @@
 //	EXIT      exit at once with this code
 //	EAT       take this many MiB of memory, then serve
 //	DEAF      ignore SIGTERM, if not empty
+//	ECHO      say what is typed, and exit with this code at its end
 //	LINES     write so many numbered lines of 100 bytes first
 //
 // GET / answers with greeting, host name and version; /env with its
@@ -22,6 +23,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log"
 	"net/http"
 	"os"
@@ -45,7 +47,14 @@ func main() {
 		lines    = flag.String("lines", cmp.Or(os.Getenv("LINES"), "0"), "write so many numbered lines of 100 bytes first")
 		deaf     = flag.Bool("deaf", os.Getenv("DEAF") != "", "ignore SIGTERM")
 	)
+	echo := flag.String("echo", os.Getenv("ECHO"), "say what is typed, and exit with this code at its end")
 	flag.Parse()
+	if *echo != "" {
+		if _, err := io.Copy(os.Stdout, os.Stdin); err != nil {
+			log.Fatal(err)
+		}
+		*exit = *echo
+	}
 	for i := range number(*lines) {
 		log.Printf("line %094d", i)
 	}

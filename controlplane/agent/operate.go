@@ -1,0 +1,163 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/skerry-io/skerry/controlplane/api"
+	"github.com/skerry-io/skerry/controlplane/pki"
+	"github.com/skerry-io/skerry/resources"
+)
+
+// operate serves what a person does with the replicas of this node: reading
+// their logs and running commands in them.
+func (a *Agent) operate(mux *http.ServeMux) {
+	mux.HandleFunc("POST /v1/replicas/{id}/logs", a.streamLogs)
+	mux.HandleFunc("POST /v1/replicas/{id}/exec", a.runCommand)
+}
+
+// serversHandler serves the servers of the cluster, whose certificates were
+// verified, and nobody else.
+func (a *Agent) serversHandler() http.Handler {
+	mux := http.NewServeMux()
+	a.operate(mux)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := admitServer(r); err != nil {
+			api.Handler(func(*http.Request) (any, error) { return nil, err }).ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+func admitServer(r *http.Request) error {
+	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
+		return api.Errorf(http.StatusUnauthorized, "a server shows its certificate")
+	}
+	who, err := pki.IdentityOf(r.TLS.PeerCertificates[0])
+	if err != nil {
+		return api.Errorf(http.StatusUnauthorized, "%v", err)
+	}
+	if !who.Server {
+		return api.Errorf(http.StatusForbidden, "node %s may not do that: it is a worker", who.Node)
+	}
+	return nil
+}
+
+// container finds the container of a replica.
+func (a *Agent) container(r *http.Request) (string, error) {
+	id := resources.ReplicaID(r.PathValue("id"))
+	for _, s := range a.loop.statuses() {
+		switch {
+		case s.ID != id:
+		case s.ContainerID == "":
+			return "", api.Errorf(http.StatusConflict, "%s", strings.TrimSpace(fmt.Sprintf("replica %s is %s and has no container yet %s", id, s.State, s.Message)))
+		default:
+			return s.ContainerID, nil
+		}
+	}
+	return "", api.Errorf(http.StatusNotFound, "node %s has no replica %s", a.name(), id)
+}
+
+// streamLogs answers with the lines of a replica's log.
+func (a *Agent) streamLogs(w http.ResponseWriter, r *http.Request) {
+	options, err := api.Body[resources.LogOptions](r)
+	id := ""
+	if err == nil {
+		id, err = a.container(r)
+	}
+	if err != nil {
+		api.Handler(func(*http.Request) (any, error) { return nil, err }).ServeHTTP(w, r)
+		return
+	}
+	out := &flushed{w: w, controller: http.NewResponseController(w)}
+	if err := a.Console.StreamLogs(r.Context(), id, options, out); err != nil && !out.begun {
+		api.Handler(func(*http.Request) (any, error) { return nil, err }).ServeHTTP(w, r)
+	}
+}
+
+// flushed sends what is written at once.
+type flushed struct {
+	w          http.ResponseWriter
+	controller *http.ResponseController
+	begun      bool
+}
+
+func (f *flushed) Write(p []byte) (int, error) {
+	if !f.begun {
+		f.begun = true
+		f.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	}
+	n, err := f.w.Write(p)
+	if err == nil {
+		err = f.controller.Flush()
+	}
+	return n, err
+}
+
+// runCommand runs a command in a replica. The call's header says what; the
+// connection then carries the session.
+func (a *Agent) runCommand(w http.ResponseWriter, r *http.Request) {
+	command, err := api.HeaderValue[resources.Command](r, api.CommandHeader)
+	if err == nil && len(command.Args) == 0 {
+		err = api.Errorf(http.StatusBadRequest, "there is no command to run")
+	}
+	id := ""
+	if err == nil {
+		id, err = a.container(r)
+	}
+	var session *api.Session
+	if err == nil {
+		session, err = api.Upgrade(w, r)
+	}
+	if err != nil {
+		api.Handler(func(*http.Request) (any, error) { return nil, err }).ServeHTTP(w, r)
+		return
+	}
+	defer session.Close() //nolint:errcheck // the caller has what there was
+	a.Log.Info("a command is run in a replica", "replica", r.PathValue("id"), "program", command.Args[0])
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	in, typed := io.Pipe()
+	resize := make(chan resources.TerminalSize, 1)
+	go func() { cancel(receive(session, typed, resize)) }()
+	defer in.Close() //nolint:errcheck // it ends whoever writes
+	streams := resources.Streams{In: in, Out: session.Stream(api.FrameOutput), Err: session.Stream(api.FrameErrors), Resize: resize}
+	code, err := a.Console.Attach(ctx, id, command, streams)
+	result := api.Result{Code: code}
+	if err != nil {
+		result.Error = err.Error()
+	}
+	session.SendJSON(api.FrameResult, result) //nolint:errcheck // the caller may have gone
+}
+
+// errHungUp says that the caller of a command has gone.
+var errHungUp = errors.New("the caller hung up")
+
+// receive hands on what the caller of a command sends, until it hangs up.
+func receive(session *api.Session, typed *io.PipeWriter, resize chan resources.TerminalSize) error {
+	for {
+		kind, content, err := session.Receive()
+		switch {
+		case err != nil:
+			typed.CloseWithError(io.ErrUnexpectedEOF)
+			return errHungUp
+		case kind == api.FrameInput && len(content) == 0:
+			typed.Close()
+		case kind == api.FrameInput:
+			typed.Write(content) //nolint:errcheck // a command need not read it
+		case kind == api.FrameResize:
+			if size, err := api.Decode[resources.TerminalSize](content); err == nil {
+				select {
+				case <-resize: // the newer one counts
+				default:
+				}
+				resize <- size
+			}
+		}
+	}
+}

@@ -1,0 +1,43 @@
+package resources
+
+import (
+	"io"
+	"time"
+)
+
+// LogOptions say which part of a replica's log is wanted.
+type LogOptions struct {
+	// Follow goes on with what is written from now on, until the container ends.
+	Follow bool `json:"follow,omitempty"`
+	// Tail is how many of the last lines there are before that; all where it is
+	// negative.
+	Tail int `json:"tail"`
+	// Since leaves out what was written before.
+	Since time.Time `json:"since,omitzero"`
+	// Timestamps begins each line with when it was written (RFC 3339).
+	Timestamps bool `json:"timestamps,omitempty"`
+}
+
+// Command is a command to run in a replica's container.
+type Command struct {
+	Args []string `json:"args"`
+	// Input is true where the command reads what the caller sends.
+	Input bool `json:"input,omitempty"`
+	// Terminal gives it a terminal.
+	Terminal bool `json:"terminal,omitempty"`
+}
+
+// Streams are what a command reads and writes.
+type Streams struct {
+	In       io.Reader // nil for a command without input
+	Out, Err io.Writer
+	// Resize has the sizes of the caller's terminal, in characters; nil where
+	// there is none.
+	Resize <-chan TerminalSize
+}
+
+// TerminalSize is that of a terminal, in characters.
+type TerminalSize struct {
+	Width  int `json:"width"`
+	Height int `json:"height"`
+}
