@@ -302,7 +302,7 @@ func (k *keeper) survey(ctx context.Context, now time.Time) ([]imageName, []imag
 	}
 	all := make([]image, len(present))
 	for i, p := range present {
-		all[i] = image{id: p.ID, size: p.Size, needed: p.InUse || needed[p.ID], seen: k.seen[p.ID], used: used[p.ID]}
+		all[i] = image{id: p.ID, size: p.Size, needed: p.InUse || !p.Pulled || needed[p.ID], seen: k.seen[p.ID], used: used[p.ID]}
 	}
 	return names, all, nil
 }
