@@ -36,7 +36,7 @@ func testDamage(t *testing.T, n node) {
 	}
 	n.damage(t, id)
 	c, found := n.listed(t, id)
-	if want := (resources.Container{ID: id, Replica: "damaged-0-x", Damaged: true}); !found || c != want {
+	if want := (resources.Container{ID: id, Replica: "damaged-0-x", Image: c.Image, Damaged: true}); !found || c != want {
 		t.Fatalf("it is listed as %+v", c)
 	}
 	if err := n.Remove(t.Context(), id); err != nil {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/containers/podman/v4/pkg/bindings/images"
 	"github.com/containers/podman/v4/pkg/bindings/system"
@@ -41,13 +43,45 @@ func (r *Runtime) Pull(ctx context.Context, image, digest, policy string) error 
 	}
 	// The policy of the API has another default in each version of Podman.
 	options := new(images.PullOptions).WithQuiet(true).WithPolicy("always")
-	if _, err := images.Pull(ctx, reference, options); err != nil {
+	pulled, err := images.Pull(ctx, reference, options)
+	if err != nil {
 		return &resources.Failure{Reason: resources.ReasonImagePull, Err: fmt.Errorf("pull image %s: %w", reference, err)}
+	}
+	for _, id := range pulled {
+		if err := mark(ctx, id, digest != ""); err != nil {
+			slog.WarnContext(ctx, "an image that was pulled is not marked, and so never removed", "image", reference, "error", err)
+		}
 	}
 	if err := r.sync(ctx); err != nil {
 		return fmt.Errorf("pull image %s: %w", reference, err)
 	}
 	return nil
+}
+
+// marks is the repository of the names by which skerry knows the images that it
+// has pulled itself, and so may remove: one that somebody has loaded by hand may
+// not be found anywhere else.
+const marks = "localhost/io.skerry/pulled"
+
+// mark gives an image its mark. One that has names beside that by which it was
+// pulled was there before, and is not skerry's.
+func mark(ctx context.Context, id string, byDigest bool) error {
+	found, err := images.GetImage(ctx, id, nil)
+	if err != nil {
+		return err
+	}
+	own := 1
+	if byDigest {
+		own = 0
+	}
+	if isMarked(found.RepoTags) || len(found.RepoTags) > own {
+		return nil
+	}
+	return images.Tag(ctx, id, short(id), marks, nil)
+}
+
+func isMarked(tags []string) bool {
+	return slices.ContainsFunc(tags, func(tag string) bool { return strings.HasPrefix(tag, marks+":") })
 }
 
 // sync returns once Podman's storage is on the disk. Podman does not wait for
@@ -104,7 +138,7 @@ func (r *Runtime) Images(ctx context.Context) ([]resources.LocalImage, error) {
 		if image.ReadOnly {
 			continue // in a store that isn't Podman's to change
 		}
-		all = append(all, resources.LocalImage{ID: image.ID, Size: resources.Bytes(image.Size), InUse: image.Containers > 0})
+		all = append(all, resources.LocalImage{ID: image.ID, Size: resources.Bytes(image.Size), InUse: image.Containers > 0, Pulled: isMarked(image.RepoTags)})
 	}
 	return all, nil
 }
@@ -147,12 +181,17 @@ func (r *Runtime) RemoveImage(ctx context.Context, id string) error {
 		return fmt.Errorf("remove image %s: a container has it", short(id))
 	}
 	// By ID, Podman removes an image of several names only with force, which
-	// removes its containers, too. With its last name an image is gone.
-	names := listed[i].RepoTags
-	if len(names) == 0 {
-		names = []string{id}
+	// removes its containers, too. With its last name an image is gone; but that
+	// may be one with a digest, and then the image is left without a tag.
+	if names := listed[i].RepoTags; len(names) > 0 {
+		if _, errs := images.Remove(ctx, names, nil); len(errs) > 0 {
+			return fmt.Errorf("remove image %s: %w", short(id), errors.Join(errs...))
+		}
 	}
-	if _, errs := images.Remove(ctx, names, nil); len(errs) > 0 {
+	if left, err := images.Exists(ctx, id, nil); err != nil || !left {
+		return err
+	}
+	if _, errs := images.Remove(ctx, []string{id}, nil); len(errs) > 0 {
 		return fmt.Errorf("remove image %s: %w", short(id), errors.Join(errs...))
 	}
 	return nil

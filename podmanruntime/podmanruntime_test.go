@@ -343,6 +343,17 @@ func testDigestPins(t *testing.T, n node) {
 	if err != nil || id == "" {
 		t.Fatalf("the ID of %s is %q, %v", reference, id, err)
 	}
+	if got, found := n.local(t, id); !found || !got.Pulled {
+		t.Errorf("%s, which was pulled, is listed as %+v", reference, got)
+	}
+	// The first is what the archive has, which was loaded by hand.
+	loaded, err := n.ImageID(t.Context(), n.image, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, found := n.local(t, loaded); !found || got.Pulled {
+		t.Errorf("%s, which was loaded, is listed as %+v", n.image, got)
+	}
 	for i := range 5 {
 		if err := n.Remove(t.Context(), containerName(resources.ReplicaID("pinned-"+strconv.Itoa(i)))); err != nil {
 			t.Fatal(err)

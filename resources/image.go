@@ -43,4 +43,6 @@ type LocalImage struct {
 	Size Bytes
 	// InUse is true where a container has it, whoever made that.
 	InUse bool
+	// Pulled is true where skerry has brought it to the node.
+	Pulled bool
 }

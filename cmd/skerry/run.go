@@ -129,8 +129,12 @@ func runAgent(ctx context.Context, p places, controlPlane agent.ControlPlane, lo
 		return err
 	}
 	podman := podmanruntime.New(p.podman)
+	var storage agent.Storage = podman
+	if p.alone {
+		storage = nil // the disk is that of a person, who works on it
+	}
 	a, err := agent.New(agent.Config{
-		Runtime: podman, Storage: podman, Console: podman, Server: control, ControlPlane: controlPlane, ServerTransport: control.Registry(), Skew: control.Skew,
+		Runtime: podman, Storage: storage, Console: podman, Server: control, ControlPlane: controlPlane, ServerTransport: control.Registry(), Skew: control.Skew,
 		Data: p.data, AuthorizedKeys: p.authorizedKeys, Servers: servers, Alone: p.alone, Version: version, Log: log,
 	})
 	if err != nil {

@@ -1,12 +1,19 @@
 package agent
 
 import (
+	"io"
+	"log"
 	"log/slog"
+	"net/http/httptest"
 	"os"
 	"strconv"
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"golang.org/x/sys/unix"
 
 	"github.com/skerry-io/skerry/podmanruntime"
@@ -20,13 +27,43 @@ func TestImagesAreCollectedFromPodman(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs Podman and root; left out by -short")
 	}
-	var archives []string
+	var all []v1.Image
 	for v := range 12 {
-		archives = append(archives, images.ArchiveVersion(t, strconv.Itoa(v)))
+		image, err := images.Web(strconv.Itoa(v), "amd64")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, image)
 	}
+	archive := images.ArchiveVersion(t, "loaded")
 	smallDisk(t, 64*resources.MiB)
 	service := podmantest.StartService(t)
+	server := httptest.NewUnstartedServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	server.Listener = service.Listen(t, "127.0.0.1:5055")
+	server.Start()
+	t.Cleanup(server.Close)
 	podman := podmanruntime.New(service.Socket)
+	pull := func(version int) resources.Replica {
+		tag, err := name.NewTag("127.0.0.1:5055/web:"+strconv.Itoa(version), name.Insecure)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := remote.Write(tag, all[version], remote.WithTransport(service.Client().Transport)); err != nil {
+			t.Fatal(err)
+		}
+		r := withImage(replica(resources.RestartAlways), tag.String())
+		if version%2 == 1 { // some by their digest
+			digest, err := all[version].Digest()
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.ImageDigest = digest.String()
+		}
+		if err := podman.Pull(t.Context(), r.Template.Image, r.ImageDigest, resources.PullMissing); err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
 	root, err := podman.StorageRoot(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -38,24 +75,24 @@ func TestImagesAreCollectedFromPodman(t *testing.T) {
 		say: func(shortage string) { said = shortage },
 	}
 
-	// The first has a container, and a replica needs the second.
-	used := withImage(replica(resources.RestartAlways), service.Load(t, archives[0]))
+	// The first has a container, a replica needs the second, and one was loaded by hand.
+	used := pull(0)
 	used.Template.Resources.Memory = 64 * resources.MiB
 	if _, err := podman.Create(t.Context(), used); err != nil {
 		t.Fatal(err)
 	}
-	needed := withImage(replica(resources.RestartAlways), service.Load(t, archives[1]))
+	needed := pull(1)
 	l.take([]resources.Replica{needed})
-	var unneeded []string
-	for i := 2; i < len(archives) && !full(t, root); i++ {
-		unneeded = append(unneeded, service.Load(t, archives[i]))
+	loaded := withImage(replica(resources.RestartAlways), service.Load(t, archive))
+	var unneeded []resources.Replica
+	for i := 2; i < len(all) && !full(t, root); i++ {
+		unneeded = append(unneeded, pull(i))
 	}
 	if !full(t, root) {
-		d, _ := diskOf(root)
-		t.Fatalf("%d images don't fill the disk: %d of %d is free", len(archives), d.free, d.size)
+		t.Fatalf("%d images don't fill the disk", len(all))
 	}
-	has := func(reference string) bool {
-		id, err := podman.ImageID(t.Context(), reference, "")
+	has := func(r resources.Replica) bool {
+		id, err := podman.ImageID(t.Context(), r.Template.Image, r.ImageDigest)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,9 +103,9 @@ func TestImagesAreCollectedFromPodman(t *testing.T) {
 	if err := k.look(t.Context(), now); err != nil {
 		t.Fatal(err)
 	}
-	for _, reference := range unneeded {
-		if !has(reference) {
-			t.Errorf("%s was removed at once", reference)
+	for _, r := range unneeded {
+		if !has(r) {
+			t.Errorf("%s was removed at once", r.Template.Image)
 		}
 	}
 	if said == "" {
@@ -84,14 +121,14 @@ func TestImagesAreCollectedFromPodman(t *testing.T) {
 	if d.free < d.part(goalFree) || said != "" {
 		t.Errorf("%s of %s is free, and the node says %q", d.free, d.size, said)
 	}
-	for _, reference := range []string{used.Template.Image, needed.Template.Image} {
-		if !has(reference) {
-			t.Errorf("%s was removed", reference)
+	for _, r := range []resources.Replica{used, needed, loaded} {
+		if !has(r) {
+			t.Errorf("%s was removed", r.Template.Image)
 		}
 	}
 	stay := 0
-	for _, reference := range unneeded {
-		if has(reference) {
+	for _, r := range unneeded {
+		if has(r) {
 			stay++
 		}
 	}

@@ -58,7 +58,8 @@ func (d disk) full() bool { return d.free <= d.part(fullFree) }
 type image struct {
 	id   string
 	size resources.Bytes
-	// needed is true where a container has it, or a replica needs it.
+	// needed is true where a container has it, a replica needs it, or somebody else
+	// than skerry has brought it.
 	needed bool
 	// seen is when it was first seen, and used when it last was in use; zero
 	// where that was never seen.

@@ -259,20 +259,29 @@ func (k *keeper) collect(ctx context.Context, now time.Time) error {
 		if len(doomed) == 0 {
 			return nil
 		}
-		for _, image := range doomed {
-			gone, err := k.remove(ctx, image, names)
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			if !gone && err == nil {
-				break // replicas need others by now
-			}
-			tried[image.id] = true
-			if err != nil {
-				k.log.Info("an unused image stays", "image", image.id, "err", err)
-			}
+		if err := k.removeAll(ctx, doomed, names, tried); err != nil {
+			return err
 		}
 	}
+}
+
+// removeAll removes images, until replicas need others than those names. The
+// error is that of ctx.
+func (k *keeper) removeAll(ctx context.Context, doomed []image, names []imageName, tried map[string]bool) error {
+	for _, image := range doomed {
+		gone, err := k.remove(ctx, image, names)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if !gone && err == nil {
+			return nil
+		}
+		tried[image.id] = true
+		if err != nil {
+			k.log.Info("an unused image stays", "image", image.id, "err", err)
+		}
+	}
+	return nil
 }
 
 // survey lists the images, and the names of those that are needed.
@@ -293,7 +302,7 @@ func (k *keeper) survey(ctx context.Context, now time.Time) ([]imageName, []imag
 	}
 	all := make([]image, len(present))
 	for i, p := range present {
-		all[i] = image{id: p.ID, size: p.Size, needed: p.InUse || needed[p.ID], seen: k.seen[p.ID], used: used[p.ID]}
+		all[i] = image{id: p.ID, size: p.Size, needed: p.InUse || !p.Pulled || needed[p.ID], seen: k.seen[p.ID], used: used[p.ID]}
 	}
 	return names, all, nil
 }

@@ -74,7 +74,7 @@ func (f *fakeStorage) put(id, reference string, size resources.Bytes) {
 	if f.images == nil {
 		f.images, f.names = map[string]resources.LocalImage{}, map[string]string{}
 	}
-	f.images[id] = resources.LocalImage{ID: id, Size: size}
+	f.images[id] = resources.LocalImage{ID: id, Size: size, Pulled: true}
 	f.names[reference] = id
 }
 
@@ -115,6 +115,8 @@ func TestAFullDiskIsCleanedUp(t *testing.T) {
 		s.put("i1", "wanted", 300)
 		s.put("i2", "other", 300)
 		s.put("i3", "another", 100)
+		s.put("i0", "by hand", 0)
+		s.images["i0"] = resources.LocalImage{ID: "i0"}
 		h := keepHouse(t, newFake(), s, withImage(replica(resources.RestartAlways), "wanted"))
 		advance(10 * time.Minute)
 		if got := s.removed(); got != "" {

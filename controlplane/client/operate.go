@@ -37,7 +37,7 @@ func (s *Server) Exec(ctx context.Context, id resources.ReplicaID, command resou
 	if err != nil {
 		return 0, wrap(err, "run a command in replica %s", id)
 	}
-	defer session.Close() //nolint:errcheck // its end was told
+	defer session.Close()                                      //nolint:errcheck // its end was told
 	defer context.AfterFunc(ctx, func() { session.Close() })() //nolint:errcheck // it is given up
 	if command.Input {
 		go func() {
