@@ -103,15 +103,17 @@ func (w *walk) event() {
 	}
 }
 
-// ready counts the replicas that are known to do their work.
+// ready counts the replicas that are known to do their work. Of two that do the
+// same in one slot, one is a stray.
 func (t *toy) ready() int {
-	n := 0
+	type run struct{ slot, revision int }
+	found := map[run]bool{}
 	for _, r := range t.replicas {
 		if r.Wanted && r.Node != "" && !t.view.Silent[r.Node] && !t.view.Lost[r.Node] && rollout.Ready(t.view.Seen[r.ID]) {
-			n++
+			found[run{r.Slot, r.Revision}] = true
 		}
 	}
-	return n
+	return len(found)
 }
 
 // there gives the replicas of a slot, or of all for -1, but for lost ones.

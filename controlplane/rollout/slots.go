@@ -28,7 +28,9 @@ func (s *survey) stop(i int) {
 		return
 	}
 	if r.proven {
-		s.up--
+		if s.proven[runOf(r.Replica)]--; s.proven[runOf(r.Replica)] == 0 {
+			s.up--
+		}
 	}
 	r.state, r.proven = stopping, false
 	s.actions = append(s.actions, Action{Do: Stop, Replica: r.ID})

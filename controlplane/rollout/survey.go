@@ -55,8 +55,10 @@ type survey struct {
 	// rolling is true until the revision has run whole once.
 	rolling bool
 	// up counts what a stop has to leave: replicas that do their work, those of
-	// a present revision only once proven. total counts all there are.
+	// a present revision only once proven. Two of one revision in one slot count
+	// once: the second one is a stray. total counts all there are.
 	up, total int
+	proven    map[run]int
 	// done counts the proven replicas of the present revision in their slots.
 	done int
 	// failure says why a replica of the revision can't run.
@@ -66,6 +68,11 @@ type survey struct {
 	forgot, progressed bool
 	actions            []Action
 }
+
+// run is what one replica at a time does.
+type run struct{ slot, revision int }
+
+func runOf(r *resources.Replica) run { return run{r.Slot, r.Revision} }
 
 // look takes stock. replicas are in order, without those that were just
 // forgotten.
@@ -79,6 +86,7 @@ func look(service resources.ServiceRecord, replicas []*resources.Replica, v View
 	s.budget = s.update.Budget(s.size)
 	current := s.currents(replicas)
 	s.replicas = make([]replica, 0, len(replicas))
+	s.proven = map[run]int{}
 	slots := map[int]bool{}
 	for _, r := range replicas {
 		k := replica{Replica: r, state: s.standing(r), current: current(r)}
@@ -88,7 +96,9 @@ func look(service resources.ServiceRecord, replicas []*resources.Replica, v View
 			s.total++
 		}
 		if k.proven {
-			s.up++
+			if s.proven[runOf(r)]++; s.proven[runOf(r)] == 1 {
+				s.up++
+			}
 			if k.current && r.Slot < s.size && !slots[r.Slot] {
 				slots[r.Slot] = true
 				s.done++
@@ -151,7 +161,8 @@ func (s *survey) mayStop(r replica) bool {
 	if r.proven {
 		after--
 	}
-	return r.state == down || after >= max(0, s.size-s.budget.Unavailable)
+	stray := r.proven && s.proven[runOf(r.Replica)] > 1
+	return r.state == down || stray || after >= max(0, s.size-s.budget.Unavailable)
 }
 
 // complete is true where each slot has a proven replica of the revision, and

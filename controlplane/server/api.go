@@ -63,7 +63,7 @@ func (s *Server) leaderHandler() *http.ServeMux {
 }
 
 // update commits what change makes of the present state, again where the state
-// has changed meanwhile.
+// has changed meanwhile. Only the leader does.
 func (s *Server) update(ctx context.Context, change func(*store.State) ([]store.Change, error)) error {
 	for {
 		state, err := s.Store.Load(ctx)
@@ -74,7 +74,7 @@ func (s *Server) update(ctx context.Context, change func(*store.State) ([]store.
 		if err != nil || len(changes) == 0 {
 			return err
 		}
-		if err := s.measures.committed("api", s.Store.Commit(ctx, state, changes)); !errors.Is(err, store.ErrStale) {
+		if err := s.measures.committed("api", s.leadership.commit(ctx, state, changes)); !errors.Is(err, store.ErrStale) {
 			return err
 		}
 	}

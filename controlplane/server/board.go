@@ -136,7 +136,8 @@ type reports struct {
 
 	mu    sync.Mutex // guards all below
 	began time.Time  // when the leader began
-	awake time.Time  // when the leader last was seen to run
+	awake time.Time  // when the server last was seen to run
+	woke  time.Time  // when it last was seen to have been stopped
 	heard map[resources.NodeID]time.Time
 	seen  map[resources.NodeID][]resources.ReplicaStatus
 	// gone nodes are given up, and held ones fell silent with many others. They
@@ -209,19 +210,21 @@ func (r *reports) lead(now time.Time) {
 	clear(r.held)
 }
 
-// Pulse is how often a leader sees to it that it runs.
+// Pulse is how often a server sees to it that it runs.
 const Pulse = time.Second
 
-// maxPause is how long a leader may be away unnoticed: not so long that a node
+// maxPause is how long a server may be away unnoticed: not so long that a node
 // could count as lost for it.
 const maxPause = Heartbeat
 
 // wake is called by whoever uses the reports, at least with each pulse. Where
-// nobody has for longer, the leader was stopped, and could not hear anybody
-// meanwhile: that time is no silence of theirs. r.mu is held.
+// nobody has for longer, the server was stopped, as by a machine that was paused,
+// and could not hear anybody meanwhile: that time is no silence of theirs. r.mu
+// is held.
 func (r *reports) wake(now time.Time) {
 	away := now.Sub(r.awake)
 	if away > maxPause && !r.awake.IsZero() {
+		r.woke = now
 		r.began = r.began.Add(away)
 		for id, at := range r.heard {
 			r.heard[id] = at.Add(away)
@@ -232,7 +235,16 @@ func (r *reports) wake(now time.Time) {
 	}
 }
 
-// keepAwake notices a leader that is stopped, until ctx ends.
+// outdated is true for calls that may have waited while the server was stopped:
+// those that come within a pulse after it.
+func (r *reports) outdated(now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.wake(now)
+	return now.Sub(r.woke) < Pulse
+}
+
+// keepAwake notices a server that is stopped, until ctx ends.
 func (r *reports) keepAwake(ctx context.Context, ticks <-chan time.Time) {
 	if ticks == nil {
 		ticker := time.NewTicker(Pulse)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -41,6 +42,7 @@ const leaderPatience = 10 * time.Second
 type leadership struct {
 	mu      sync.Mutex      // guards all below
 	term    context.Context //nolint:containedctx // it is the term, as long as this server leads
+	commits store.Store     // of the term: it refuses what comes too late
 	leader  resources.ServerAddress
 	changed chan struct{} // closed and renewed with each change
 	resign  func()        // ends the term
@@ -56,9 +58,28 @@ func (l *leadership) set(how func()) {
 	l.changed = make(chan struct{})
 }
 
+// decide says what is committed to from now on, before calls are served.
+func (l *leadership) decide(commits store.Store) { l.set(func() { l.commits = commits }) }
+
 func (l *leadership) begin(term context.Context) { l.set(func() { l.term = term }) }
 
-func (l *leadership) end() { l.set(func() { l.term = nil }) }
+func (l *leadership) end() { l.set(func() { l.term, l.commits = nil, nil }) }
+
+// commit commits as the leader. A server that was stopped for a while may take
+// itself for the leader still, and a call that waited in it for a new one.
+func (l *leadership) commit(ctx context.Context, from *store.State, changes []store.Change) error {
+	l.mu.Lock()
+	commits := l.commits
+	l.mu.Unlock()
+	if commits == nil {
+		return errNoLeader
+	}
+	err := commits.Commit(ctx, from, changes)
+	if errors.Is(err, store.ErrNotLeader) {
+		return errNoLeader
+	}
+	return err
+}
 
 // get returns the term where this server leads, and else who does, if anybody.
 func (l *leadership) get() (term context.Context, leader resources.ServerAddress, changed <-chan struct{}) {
@@ -69,16 +90,17 @@ func (l *leadership) get() (term context.Context, leader resources.ServerAddress
 
 // Run takes part in the election until ctx ends, and leads when it is its turn.
 func (s *Server) Run(ctx context.Context) error {
-	if s.Election == nil {
-		s.rule(ctx, s.Store)
-		return nil
-	}
 	value, err := json.Marshal(s.Self)
 	if err != nil {
 		return err
 	}
 	var running sync.WaitGroup
 	defer running.Wait()
+	running.Go(func() { s.reports.keepAwake(ctx, s.Ticks) })
+	if s.Election == nil {
+		s.rule(ctx, s.Store)
+		return nil
+	}
 	running.Go(func() { s.observe(ctx) })
 	running.Go(func() { s.mirror(ctx) })
 	for ctx.Err() == nil {
@@ -124,6 +146,11 @@ func (s *Server) observe(ctx context.Context) {
 // led serves a call on the server that leads: here, or there.
 func (s *Server) led(local http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.reports.outdated(time.Now()) {
+			// Its caller may have gone, said it again elsewhere, and something else
+			// since. Who is still there says it again.
+			panic(http.ErrAbortHandler)
+		}
 		patience := time.NewTimer(leaderPatience)
 		defer patience.Stop()
 		for {
@@ -170,6 +197,7 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, leader resource
 		},
 		Transport:     s.transport(leader),
 		FlushInterval: -1, // a watch is told at once
+		ErrorLog:      slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			s.Log.Info("the leader does not answer", "leader", leader.Node, "err", err)
 			api.Handler(func(*http.Request) (any, error) {

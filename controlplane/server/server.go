@@ -111,6 +111,8 @@ func New(c Config) *Server {
 func (s *Server) rule(ctx context.Context, st store.Store) {
 	began := time.Now()
 	s.reports.lead(began)
+	s.leadership.decide(st)
+	defer s.leadership.end()
 	for ctx.Err() == nil {
 		err := s.found(ctx)
 		if err == nil {
@@ -120,11 +122,9 @@ func (s *Server) rule(ctx context.Context, st store.Store) {
 		pause(ctx, retryWait)
 	}
 	s.leadership.begin(ctx)
-	defer s.leadership.end()
 	var walking sync.WaitGroup
 	defer walking.Wait()
 	walking.Go(func() { s.walkMembers(ctx) })
-	walking.Go(func() { s.reports.keepAwake(ctx, s.Ticks) })
 	var told silence
 	changed := s.Store.Watch(ctx)
 	silence := time.NewTimer(NodeTimeout)

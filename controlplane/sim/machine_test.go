@@ -72,10 +72,19 @@ func (m *machine) bootCount() int {
 	return m.boots
 }
 
-func (m *machine) serves() bool {
+func (m *machine) serves() bool { return m.serving() != nil }
+
+// serving is the server process of the machine, nil where there is none.
+func (m *machine) serving() *process {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.server != nil
+	return m.server
+}
+
+func (m *machine) runsAgent() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.agent != nil
 }
 
 // gate is closed while the processes of the machine get the processor.
@@ -248,7 +257,6 @@ func (m *machine) tick(ctx context.Context, ticks chan<- time.Time) {
 		<-m.gate()
 		select {
 		case ticks <- time.Now():
-		case <-time.After(0): // nobody leads
 		case <-ctx.Done():
 		}
 	}

@@ -84,6 +84,11 @@ func (n *network) dial(ctx context.Context, from, to *machine) (net.Conn, error)
 			return nil, fmt.Errorf("dial %s: %w", to.name, err)
 		}
 	}
+	select {
+	case <-to.gate(): // for TLS, the process has to answer
+	case <-ctx.Done():
+		return nil, fmt.Errorf("dial %s: %w", to.name, context.Cause(ctx))
+	}
 	if err := sleep(ctx, 2*n.latency(from, to)); err != nil {
 		return nil, fmt.Errorf("dial %s: %w", to.name, err)
 	}

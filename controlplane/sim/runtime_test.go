@@ -308,6 +308,13 @@ func (c *containers) fail(f fault) {
 	c.faults = append(c.faults, &f)
 }
 
+// faulty is true while a fault may yet be met.
+func (c *containers) faulty() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.ContainsFunc(c.faults, func(f *fault) bool { return f.times != 0 })
+}
+
 func (c *containers) mend() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -122,6 +122,8 @@ var commands = map[string]func(s *scenario, words []string) []string{
 	"heal":     onMachines(func(m *machine) { m.cluster.sever(m, false) }),
 	"clock":    (*scenario).clock,
 	"stall":    (*scenario).stall,
+	"stop":     onMachines((*machine).pause),
+	"resume":   onMachines((*machine).resume),
 }
 
 func nothing(resources.ReplicaID) bool { return false }

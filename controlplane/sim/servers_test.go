@@ -35,6 +35,13 @@ func (s *members) fault() {
 	s.changed = make(chan struct{})
 }
 
+// lose makes that many more commits succeed without an answer.
+func (s *members) lose(commits int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lost += commits
+}
+
 // majority is true where a server can get something agreed.
 func (s *members) majority(m *machine) bool {
 	all, with := s.servers(), 0
@@ -175,7 +182,7 @@ func (e *election) review() {
 	defer e.mu.Unlock()
 	switch {
 	case e.leader == nil:
-	case e.good(e.leader.machine):
+	case e.leader.process == e.leader.machine.serving() && e.good(e.leader.machine):
 		e.missed = time.Time{}
 	case e.missed.IsZero():
 		e.missed = time.Now()
@@ -187,7 +194,7 @@ func (e *election) review() {
 		for i, c := range e.waiting {
 			if e.good(c.machine) {
 				e.waiting = slices.Delete(e.waiting, i, i+1)
-				e.leader, e.missed = &term{election: e, machine: c.machine, value: c.value}, time.Time{}
+				e.leader, e.missed = &term{election: e, machine: c.machine, process: c.machine.serving(), value: c.value}, time.Time{}
 				c.won <- e.leader
 				break
 			}
@@ -237,6 +244,7 @@ func (e *election) who() *machine {
 type term struct {
 	*election
 	machine *machine
+	process *process
 	value   string
 	ctx     context.Context //nolint:containedctx // it is the term
 	end     context.CancelFunc
@@ -251,7 +259,7 @@ func (t *term) Store() store.Store {
 
 func (t *term) Resign(context.Context) {
 	t.mu.Lock()
-	if t.leader == t && t.machine.serves() && !t.machine.isStopped() && t.members.majority(t.machine) {
+	if t.leader == t && t.machine.serving() == t.process && t.process != nil && !t.machine.isStopped() && t.members.majority(t.machine) {
 		t.leader, t.over = nil, true
 	}
 	t.mu.Unlock()

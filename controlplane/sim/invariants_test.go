@@ -1,0 +1,204 @@
+package sim
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/skerry-io/skerry/resources"
+)
+
+const (
+	// strayTime is how long something may run or be wanted that the leader can
+	// see to be too much: until the agent's next attempt to reach a server
+	// (agent.longWait, 3 s, and 2 s for each server that is away) and its report.
+	strayTime = 10 * time.Second
+	// settleTime is how long it takes after the last fault until all is as wanted:
+	// the longest wait of a replica that failed often (1 min), a few times, and
+	// what moves one after the other.
+	settleTime = 10 * time.Minute
+)
+
+// invariants are what must hold at each moment, whatever happens.
+type invariants struct {
+	*cluster
+	// written are the numbers that the record of a service may have: that of the
+	// last write that was acknowledged, and those since that were not. Zero is for
+	// none.
+	written map[string]map[int]bool
+	// since is when something that may be for a while was first seen.
+	since map[string]time.Time
+}
+
+func newInvariants(c *cluster) *invariants {
+	return &invariants{cluster: c, written: map[string]map[int]bool{}, since: map[string]time.Time{}}
+}
+
+// numbered marks a service with the number of its write.
+func numbered(s resources.Service, number int) resources.Service {
+	s.Update.ProgressDeadline = resources.DefaultProgressDeadline + resources.Duration(number)*resources.Duration(time.Millisecond)
+	return s
+}
+
+func numberOf(s resources.Service) int {
+	return int((s.Update.ProgressDeadline - resources.DefaultProgressDeadline) / resources.Duration(time.Millisecond))
+}
+
+// wrote notes what came of a write; 0 is the number of a removal.
+func (i *invariants) wrote(service string, number int, acknowledged bool) {
+	may := i.written[service]
+	if may == nil {
+		may = map[int]bool{0: true}
+	}
+	if acknowledged {
+		may = map[int]bool{}
+	}
+	may[number] = true
+	i.written[service] = may
+}
+
+// check returns what does not hold.
+func (i *invariants) check() error {
+	for _, holds := range []func() error{i.nothingLost, i.notOvercommitted} {
+		if err := holds(); err != nil {
+			return err
+		}
+	}
+	return i.notForLong(append(i.doubles(), i.strays()...))
+}
+
+// notForLong bears with something for strayTime.
+func (i *invariants) notForLong(what []string) error {
+	for known := range i.since {
+		if !slices.Contains(what, known) {
+			delete(i.since, known)
+		}
+	}
+	slices.Sort(what)
+	for _, one := range what {
+		if i.since[one].IsZero() {
+			i.since[one] = time.Now()
+		}
+		if time.Since(i.since[one]) > strayTime {
+			return fmt.Errorf("for more than %s: %s", strayTime, one)
+		}
+	}
+	return nil
+}
+
+// nothingLost: an acknowledged write is never lost.
+func (i *invariants) nothingLost() error {
+	services := i.state().Services
+	for _, name := range slices.Sorted(maps.Keys(i.written)) {
+		number := 0
+		if record, found := services[name]; found && !record.Deleting {
+			number = numberOf(record.Service)
+		}
+		if !i.written[name][number] {
+			return fmt.Errorf("service %s is of write %d, and may be of %v", name, number, slices.Sorted(maps.Keys(i.written[name])))
+		}
+	}
+	return nil
+}
+
+// notOvercommitted: no node is promised more than it has, and no port twice.
+func (i *invariants) notOvercommitted() error {
+	state := i.state()
+	for id, node := range state.Nodes {
+		var cpu resources.MilliCPU
+		var memory resources.Bytes
+		ports := map[string]resources.ReplicaID{}
+		for _, r := range state.ReplicasOn(id) {
+			cpu, memory = cpu+r.Template.Resources.CPU, memory+r.Template.Resources.Memory
+			for _, p := range r.Template.Ports {
+				key := fmt.Sprintf("%d/%s", p.Node(), p.Protocol)
+				if other, taken := ports[key]; taken {
+					return fmt.Errorf("port %s of node %s is promised to %s and %s", key, id, other, r.ID)
+				}
+				ports[key] = r.ID
+			}
+		}
+		if cpu > node.Allocatable.CPU || memory > node.Allocatable.Memory {
+			return fmt.Errorf("node %s has promised %s and %s, and has %s and %s", id, cpu, memory, node.Allocatable.CPU, node.Allocatable.Memory)
+		}
+	}
+	return nil
+}
+
+// reached is true for a node that the leader can reach.
+func (i *invariants) reached(m *machine) bool {
+	leader := i.election.who()
+	return leader != nil && leader.serves() && !leader.isStopped() && i.members.majority(leader) && m.runsAgent() && i.network.reach(leader, m)
+}
+
+// doubles: of each revision, one replica is wanted in a slot, among the nodes
+// that the leader can reach.
+func (i *invariants) doubles() []string {
+	found := map[string][]resources.ReplicaID{}
+	for _, r := range i.state().Replicas.All() {
+		if m := i.machine(string(r.Node)); r.Wanted && m != nil && i.reached(m) {
+			key := fmt.Sprintf("%s.%d%s/%d", r.Service, r.Slot, r.Only, r.Revision)
+			found[key] = append(found[key], r.ID)
+		}
+	}
+	var all []string
+	for key, ids := range found {
+		slices.Sort(ids)
+		if len(ids) > 1 {
+			all = append(all, fmt.Sprintf("slot %s has %v", key, ids))
+		}
+	}
+	return all
+}
+
+// strays: what runs on a node that the leader can reach was assigned to it.
+func (i *invariants) strays() []string {
+	state := i.state()
+	var all []string
+	for _, m := range i.nodes() {
+		if !i.reached(m) || m.containers.faulty() {
+			continue
+		}
+		for _, one := range m.containers.replicas() {
+			if state.Replicas.Get(one.Replica).Node != m.id {
+				all = append(all, fmt.Sprintf("%s is on %s, and nobody has assigned it there", one.ID, m.name))
+			}
+		}
+	}
+	return all
+}
+
+// settled says what is not as wanted, once no fault is left.
+func (i *invariants) settled() error {
+	var services []resources.ServiceStatus
+	if !i.peek("/v1/services", &services) {
+		return fmt.Errorf("no server leads")
+	}
+	for _, s := range services {
+		explained := s.State == resources.ServiceFailed && s.Message != ""
+		if s.State != resources.ServiceRunning && !explained {
+			return fmt.Errorf("service %s is %s, %d of %d ready: %q", s.Service.Name, s.State, s.Ready, s.Service.Replicas, s.Message)
+		}
+	}
+	state := i.state()
+	for _, m := range i.nodes() {
+		there := map[string]bool{}
+		for _, one := range m.containers.replicas() {
+			there[one.ID] = true
+		}
+		for _, r := range state.ReplicasOn(m.id) {
+			if !r.Wanted {
+				return fmt.Errorf("replica %s on %s has yet to go", r.ID, m.name)
+			}
+			if !there[string(r.ID)] {
+				return fmt.Errorf("replica %s is not on %s", r.ID, m.name)
+			}
+			delete(there, string(r.ID))
+		}
+		if len(there) > 0 {
+			return fmt.Errorf("%s has %v that nobody assigned", m.name, slices.Sorted(maps.Keys(there)))
+		}
+	}
+	return nil
+}
