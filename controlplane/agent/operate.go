@@ -147,7 +147,7 @@ func receive(session *api.Session, typed *io.PipeWriter, resize chan resources.T
 			typed.CloseWithError(io.ErrUnexpectedEOF)
 			return errHungUp
 		case kind == api.FrameInput && len(content) == 0:
-			typed.Close()
+			typed.Close() //nolint:errcheck // it never fails
 		case kind == api.FrameInput:
 			typed.Write(content) //nolint:errcheck // a command need not read it
 		case kind == api.FrameResize:
