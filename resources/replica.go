@@ -48,6 +48,7 @@ const (
 	ReplicaBackoff  ReplicaState = "backoff"  // it failed, and is started again later
 	ReplicaExited   ReplicaState = "exited"   // it ended, and the restart policy leaves it so
 	ReplicaGone     ReplicaState = "gone"     // nothing of it is left on the node
+	ReplicaLost     ReplicaState = "lost"     // its node is given up; nobody knows what it does there
 )
 
 // ReplicaStatus is what the agent saw of one replica.

@@ -66,8 +66,8 @@ func startDevCluster(c *cobra.Command, p places, control *localControlPlane, nam
 	if err != nil {
 		return err
 	}
-	if !found && name == "" {
-		return nil
+	if !found && name == "" || found && cluster.Server == nil {
+		return nil // it is in no cluster yet, or a worker
 	}
 	if !found {
 		cluster = resources.ClusterConfig{ID: resources.ClusterID(newID()), Name: name, Server: &resources.ServerConfig{}}

@@ -125,6 +125,9 @@ func serverCommand(logger func() *slog.Logger) *cobra.Command {
 		if !found {
 			return fmt.Errorf("this node belongs to no cluster: %s has no cluster.json", p.data)
 		}
+		if cluster.Server == nil {
+			return fmt.Errorf("this node is a worker of cluster %s, and runs no control plane", cluster.Name)
+		}
 		return runServer(c.Context(), p, cluster, notifySystemd, logger())
 	}
 	return c

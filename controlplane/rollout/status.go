@@ -54,6 +54,9 @@ func summary(r *resources.Replica, v View) resources.ReplicaSummary {
 		s = resources.ReplicaStatus{ID: r.ID, State: resources.ReplicaPending, Message: r.Waiting}
 	}
 	node := v.Nodes[r.Node]
+	if v.Lost[r.Node] {
+		s = resources.ReplicaStatus{ID: r.ID, State: resources.ReplicaLost, Message: "its node is silent"}
+	}
 	return resources.ReplicaSummary{
 		ID: r.ID, Revision: r.Revision, Node: r.Node, NodeName: node.Name, Wanted: r.Wanted,
 		Status: s, Published: published(r, node),

@@ -15,43 +15,6 @@ import (
 	"github.com/skerry-io/skerry/test/images"
 )
 
-// startHosts starts nodes that reach each other over a bridge of their own.
-func startHosts(t *testing.T, n int) []*dev {
-	t.Helper()
-	bridge, err := os.MkdirTemp("", "skerry-bed") //nolint:usetesting // it is the name of a network namespace
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := filepath.Base(bridge)
-	ip := func(args ...string) {
-		t.Helper()
-		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-			t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, out)
-		}
-	}
-	t.Cleanup(func() {
-		exec.Command("ip", "netns", "delete", name).Run() //nolint:errcheck // it may not be there
-		os.Remove(bridge)                                 //nolint:errcheck // a directory in the temporary directory
-	})
-	ip("netns", "add", name)
-	ip("-n", name, "link", "add", "bridge", "type", "bridge")
-	ip("-n", name, "link", "set", "bridge", "up")
-	var hosts []*dev
-	for i := range n {
-		address := fmt.Sprintf("10.77.0.%d", i+1)
-		d := newDev(t, "--address", address)
-		host := d.podman.Namespace
-		port := fmt.Sprintf("host%d", i)
-		ip("-n", name, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", host)
-		ip("-n", name, "link", "set", port, "master", "bridge", "up")
-		ip("-n", host, "addr", "add", address+"/24", "dev", "eth0")
-		ip("-n", host, "link", "set", "eth0", "up")
-		d.start(t)
-		hosts = append(hosts, d)
-	}
-	return hosts
-}
-
 const clusterConfiguration = `
 resource "skerry_cluster" "home" {
   name    = "home"
@@ -71,14 +34,6 @@ resource "skerry_service" "web" {
   resources = { cpu = "50m", memory = "32MiB" }
 }
 `
-
-func endpoints(hosts ...*dev) string {
-	var all []string
-	for _, h := range hosts {
-		all = append(all, fmt.Sprintf("%q", h.endpoint))
-	}
-	return strings.Join(all, ", ")
-}
 
 // allRun returns once all replicas of the service run, and counts them by node.
 func allRun(t *testing.T, control *client.Server, service string) map[resources.NodeID]int {
@@ -105,21 +60,10 @@ func allRun(t *testing.T, control *client.Server, service string) map[resources.
 	return count
 }
 
-func controlOf(t *testing.T, hosts ...*dev) *client.Server {
-	t.Helper()
-	dialer := client.NewDialer(client.Options{})
-	t.Cleanup(dialer.Close)
-	var all []resources.Endpoint
-	for _, h := range hosts {
-		all = append(all, resources.Endpoint{Socket: filepath.Join(h.dir, "run", "server.sock")})
-	}
-	return dialer.Server(all...)
-}
-
 // A cluster of many nodes: servers and workers join and leave, and one server
 // after the other may be lost.
 func TestCluster(t *testing.T) {
-	hosts := startHosts(t, 4)
+	_, hosts := startHosts(t, 4)
 	archive := images.Archive(t)
 	configure := func(servers, workers []*dev) string {
 		return fmt.Sprintf(clusterConfiguration, endpoints(servers...), endpoints(workers...), archive)
@@ -139,7 +83,7 @@ func TestCluster(t *testing.T) {
 	})
 	t.Run("the leader is lost", func(t *testing.T) {
 		began := time.Now()
-		hosts[0].end(os.Kill)
+		hosts[0].End(os.Kill)
 		control := controlOf(t, hosts[1:3]...)
 		for {
 			status, err := control.Cluster(t.Context())
@@ -154,7 +98,7 @@ func TestCluster(t *testing.T) {
 		// Its replicas run elsewhere, from an image that was pushed to it.
 		count := allRun(t, control, "web")
 		t.Logf("its replicas run elsewhere after %s: %v", time.Since(began).Round(time.Millisecond), count)
-		hosts[0].start(t)
+		hosts[0].Start(t)
 	})
 	t.Run("a worker leaves", func(t *testing.T) {
 		tf.Configure(t, configure(hosts[:3], nil))
@@ -178,10 +122,10 @@ func TestCluster(t *testing.T) {
 		tf.Configure(t, configure(hosts[1:2], hosts[3:]))
 		tf.Apply(t)
 		file := filepath.Join(t.TempDir(), "snapshot")
-		hosts[1].skerry(t, "cluster", "snapshot", "save", file, "--endpoint", "unix://"+filepath.Join(hosts[1].dir, "run", "server.sock"))
-		hosts[1].end(os.Kill)
+		hosts[1].skerry(t, "cluster", "snapshot", "save", file, "--endpoint", "unix://"+filepath.Join(hosts[1].Dir, "run", "server.sock"))
+		hosts[1].End(os.Kill)
 		hosts[2].skerry(t, "cluster", "snapshot", "restore", file,
-			"--data", filepath.Join(hosts[2].dir, "data"), "--run", filepath.Join(hosts[2].dir, "run"))
+			"--data", filepath.Join(hosts[2].Dir, "data"), "--run", filepath.Join(hosts[2].Dir, "run"))
 		services, err := controlOf(t, hosts[2]).Services(t.Context())
 		if err != nil || len(services) != 1 || services[0].Service.Name != "web" {
 			t.Fatalf("services %+v, %v", services, err)
@@ -201,7 +145,7 @@ func TestCluster(t *testing.T) {
 // skerry runs the command on the host.
 func (d *dev) skerry(t *testing.T, args ...string) {
 	t.Helper()
-	c := exec.CommandContext(t.Context(), filepath.Join(bin, "skerry"), args...)
+	c := exec.CommandContext(t.Context(), skerry(), args...)
 	c.Env = append(os.Environ(), "SKERRY_PASSPHRASE=correct horse battery")
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("skerry %s: %v: %s", strings.Join(args, " "), err, out)

@@ -1,109 +1,71 @@
 package e2e
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/skerry-io/skerry/controlplane/client"
 	"github.com/skerry-io/skerry/resources"
 	"github.com/skerry-io/skerry/test/images"
-	"github.com/skerry-io/skerry/test/podmantest"
+	"github.com/skerry-io/skerry/test/testbed"
 )
 
-// dev is a node without a VM: skerry dev over a Podman of the test's own.
-type dev struct {
-	podman   *podmantest.Service
-	endpoint string
-	dir      string
-	args     []string
-	process  *exec.Cmd
-	logs     string
-}
+// dev is a node without a VM, and what the tests ask of it.
+type dev struct{ *testbed.Host }
 
-// startDev starts a node, with more arguments for skerry dev.
-func startDev(t *testing.T, args ...string) *dev {
+// startDev starts a node that stands alone.
+func startDev(t *testing.T) *dev {
 	t.Helper()
-	d := newDev(t, args...)
-	d.start(t)
+	d := &dev{testbed.NewHost(t, skerry())}
+	d.Start(t)
 	return d
 }
 
-func newDev(t *testing.T, args ...string) *dev {
+// startHosts starts nodes that reach each other.
+func startHosts(t *testing.T, n int) (*testbed.Bed, []*dev) {
 	t.Helper()
-	d := &dev{podman: podmantest.StartService(t), args: args, logs: filepath.Join(t.TempDir(), "skerry.log")}
-	// Not t.TempDir: the path of a unix socket is short.
-	dir, err := os.MkdirTemp("", "skerry-dev") //nolint:usetesting // see above
-	if err != nil {
-		t.Fatal(err)
+	bed := testbed.New(t, skerry(), n)
+	var hosts []*dev
+	for _, h := range bed.Hosts {
+		hosts = append(hosts, &dev{h})
 	}
-	d.dir = dir
-	t.Cleanup(func() {
-		d.end(os.Interrupt)
-		os.RemoveAll(dir) //nolint:errcheck // a directory in the temporary directory
-		if t.Failed() {
-			if text, err := os.ReadFile(d.logs); err == nil {
-				t.Logf("skerry dev in %s said:\n%s", d.podman.Namespace, text)
-			}
-		}
-	})
-	return d
+	return bed, hosts
 }
 
-// start runs skerry dev, and returns once it has said its endpoint.
-func (d *dev) start(t *testing.T) {
-	t.Helper()
-	d.process = exec.Command("nsenter", append([]string{
-		"--net=/run/netns/" + d.podman.Namespace,
-		filepath.Join(bin, "skerry"), "dev", "--dir", d.dir, "--podman", d.podman.Socket,
-	}, d.args...)...)
-	out, err := d.process.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	logs, err := os.OpenFile(d.logs, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer logs.Close() //nolint:errcheck // the process has its own
-	d.process.Stderr = logs
-	if err := d.process.Start(); err != nil {
-		t.Fatal(err)
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatalf("skerry dev ended before it said its endpoint: %v", err)
-	}
-	d.endpoint = strings.TrimSpace(line)
+// skerry is the program that was built for the tests.
+func skerry() string { return filepath.Join(bin, "skerry") }
+
+func endpoints(hosts ...*dev) string { return testbed.Endpoints(plain(hosts)...) }
+
+func controlOf(t *testing.T, hosts ...*dev) *client.Server {
+	return testbed.Control(t, plain(hosts)...)
 }
 
-// end ends skerry dev with a signal, if it runs. Its containers run on.
-func (d *dev) end(signal os.Signal) {
-	if d.process == nil {
-		return
+func plain(hosts []*dev) []*testbed.Host {
+	all := make([]*testbed.Host, len(hosts))
+	for i, d := range hosts {
+		all[i] = d.Host
 	}
-	d.process.Process.Signal(signal) //nolint:errcheck // it may have ended
-	d.process.Wait()                 //nolint:errcheck // it was ended
-	d.process = nil
+	return all
 }
 
 // answers asks the service until it says what is wanted.
 func (d *dev) answers(t *testing.T, want string) {
 	t.Helper()
-	answers(t, d.podman.Client(), "http://127.0.0.1:8080/", want)
+	answers(t, d.Podman.Client(), "http://127.0.0.1:8080/", want)
 }
 
 // containers lists the IDs of the containers of a service.
 func (d *dev) containers(t *testing.T, service string) []string {
 	t.Helper()
-	out, err := d.podman.Podman(t.Context(), "ps", "-a", "--no-trunc", "--format", "{{.ID}}", "--filter", "label=io.skerry.service="+service).Output()
+	out, err := d.Podman.Podman(t.Context(), "ps", "-a", "--no-trunc", "--format", "{{.ID}}", "--filter", "label=io.skerry.service="+service).Output()
 	if err != nil {
 		t.Fatalf("list the containers: %v", err)
 	}
@@ -160,7 +122,7 @@ func TestServices(t *testing.T) {
 	d := startDev(t)
 	one, two := images.ArchiveVersion(t, "1"), images.ArchiveVersion(t, "2")
 	configure := func(archive string, workers int, more ...string) string {
-		return fmt.Sprintf(devConfiguration, d.endpoint, archive, workers) + strings.Join(more, "\n")
+		return fmt.Sprintf(devConfiguration, d.Endpoint, archive, workers) + strings.Join(more, "\n")
 	}
 	tf := NewTerraform(t, bin, configure(one, 1))
 	destroyed := false
@@ -204,7 +166,7 @@ func TestServices(t *testing.T) {
 
 	t.Run("a container that was removed by hand comes back", func(t *testing.T) {
 		before := d.containers(t, "web")
-		if out, err := d.podman.Podman(t.Context(), append([]string{"rm", "-f", "-t", "0"}, before...)...).CombinedOutput(); err != nil {
+		if out, err := d.Podman.Podman(t.Context(), append([]string{"rm", "-f", "-t", "0"}, before...)...).CombinedOutput(); err != nil {
 			t.Fatalf("remove the container: %v: %s", err, out)
 		}
 		d.answers(t, "version 2")
@@ -259,7 +221,7 @@ func TestServices(t *testing.T) {
 	t.Run("everything can be imported", func(t *testing.T) {
 		cluster := tf.Attribute(t, "skerry_cluster.home", "endpoint").(string)
 		tf.Forget(t)
-		tf.Run(t, "import", "skerry_cluster.home", d.endpoint)
+		tf.Run(t, "import", "skerry_cluster.home", d.Endpoint)
 		tf.Run(t, "import", "skerry_image.web", "web="+two+"@"+cluster)
 		tf.Run(t, "import", "skerry_service.web", "web@"+cluster)
 		tf.Run(t, "import", "skerry_service.worker", "worker@"+cluster)
@@ -272,7 +234,7 @@ func TestServices(t *testing.T) {
 		t.Errorf("containers after the destroy: %v", left)
 	}
 	for _, name := range []string{"etcd", "registry", "cluster.json"} {
-		if _, err := os.Stat(filepath.Join(d.dir, "data", name)); !os.IsNotExist(err) {
+		if _, err := os.Stat(filepath.Join(d.Dir, "data", name)); !os.IsNotExist(err) {
 			t.Errorf("%s is there after the destroy", name)
 		}
 	}
@@ -291,7 +253,7 @@ func (d *dev) get(t *testing.T, url string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if response, err := d.podman.Client().Do(request); err == nil {
+	if response, err := d.Podman.Client().Do(request); err == nil {
 		response.Body.Close() //nolint:errcheck // it has no content of interest
 	}
 }

@@ -17,8 +17,8 @@ import (
 // how it ended.
 func (d *dev) operate(t *testing.T, in string, args ...string) (string, error) {
 	t.Helper()
-	c := exec.CommandContext(t.Context(), filepath.Join(bin, "skerry"), args...)
-	c.Env = append(c.Environ(), "SKERRY_ENDPOINT=unix://"+filepath.Join(d.dir, "run", "server.sock"))
+	c := exec.CommandContext(t.Context(), skerry(), args...)
+	c.Env = append(c.Environ(), "SKERRY_ENDPOINT=unix://"+filepath.Join(d.Dir, "run", "server.sock"))
 	c.Stdin = strings.NewReader(in)
 	out, err := c.CombinedOutput()
 	return string(out), err
@@ -39,7 +39,7 @@ func (d *dev) says(t *testing.T, args []string, want ...string) string {
 // What a person does with a cluster, from one of its servers: the other host is
 // a worker, whose agent only servers reach.
 func TestOperations(t *testing.T) {
-	hosts := startHosts(t, 2)
+	_, hosts := startHosts(t, 2)
 	d := hosts[0]
 	archive := images.Archive(t)
 	tf := NewTerraform(t, bin, fmt.Sprintf(clusterConfiguration, endpoints(hosts[0]), endpoints(hosts[1]), archive))
@@ -127,8 +127,8 @@ func TestOperations(t *testing.T) {
 		}
 	})
 	t.Run("follow", func(t *testing.T) {
-		c := exec.CommandContext(t.Context(), filepath.Join(bin, "skerry"), "events", "--follow", "--json")
-		c.Env = append(c.Environ(), "SKERRY_ENDPOINT=unix://"+filepath.Join(d.dir, "run", "server.sock"))
+		c := exec.CommandContext(t.Context(), skerry(), "events", "--follow", "--json")
+		c.Env = append(c.Environ(), "SKERRY_ENDPOINT=unix://"+filepath.Join(d.Dir, "run", "server.sock"))
 		out, err := c.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)

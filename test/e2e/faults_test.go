@@ -1,0 +1,405 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/skerry-io/skerry/controlplane/client"
+	"github.com/skerry-io/skerry/resources"
+	"github.com/skerry-io/skerry/test/images"
+	"github.com/skerry-io/skerry/test/testbed"
+)
+
+const faultsConfiguration = `
+resource "skerry_cluster" "home" {
+  name    = "home"
+  servers = [%[1]s]
+  workers = [%[2]s]
+}
+resource "skerry_image" "web" {
+  cluster = skerry_cluster.home.endpoint
+  name    = "web"
+  archive = %[3]q
+}
+resource "skerry_service" "web" {
+  cluster   = skerry_cluster.home.endpoint
+  name      = "web"
+  image     = skerry_image.web.reference
+  replicas  = 6
+  resources = { cpu = "50m", memory = "32MiB" }
+  stop_grace = "1s"
+}
+`
+
+// patience bounds each step, which takes a third of it where a node has to
+// count as lost.
+const patience = time.Minute
+
+// faulty is a cluster of three servers and three workers that things happen to.
+type faulty struct {
+	*testbed.Bed
+	control *client.Server
+	// gone are hosts that nobody asks at present.
+	gone  map[*testbed.Host]bool
+	notes int
+}
+
+// What goes wrong in a cluster: whatever it is, nothing that was acknowledged is
+// lost, and in the end each replica runs once, where it was placed.
+func TestFaults(t *testing.T) {
+	bed := testbed.New(t, skerry(), 6)
+	tf := NewTerraform(t, bin, fmt.Sprintf(faultsConfiguration, testbed.Endpoints(bed.Hosts[:3]...), testbed.Endpoints(bed.Hosts[3:]...), images.Archive(t)))
+	tf.Apply(t)
+	f := &faulty{Bed: bed, control: testbed.Control(t, bed.Hosts[:3]...), gone: map[*testbed.Host]bool{}}
+	f.settles(t)
+	for _, fault := range []struct {
+		name string
+		test func(*testing.T)
+	}{
+		{"an agent is killed", f.agentKilled},
+		{"Podman is killed", f.podmanKilled},
+		{"a monitor of a container is killed", f.conmonKilled},
+		{"a node loses power", f.powerCut},
+		{"the leader and a worker lose power", f.powerCutOfTwo},
+		{"a minority is cut off", f.minorityCutOff},
+		{"the leader is cut off", f.leaderCutOff},
+		{"most nodes are cut off", f.mostCutOff},
+		{"the leader stalls", f.leaderStalls},
+		{"the leader is killed in a rollout", f.rolloutInterrupted},
+	} {
+		t.Run(fault.name, func(t *testing.T) {
+			f.note(t)
+			fault.test(t)
+			f.settles(t)
+		})
+		if t.Failed() {
+			return // what comes next would only fail because of this
+		}
+	}
+	tf.Destroy(t)
+}
+
+// note writes something that has to be there afterwards.
+func (f *faulty) note(t *testing.T) {
+	t.Helper()
+	f.notes++
+	web, err := f.control.Service(t.Context(), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	note := resources.Service{Name: "note", Template: resources.Template{Image: web.Service.Image}}
+	note.Env = map[string]string{"COUNT": strconv.Itoa(f.notes)}
+	note.SetDefaults()
+	if _, err := f.control.PutService(t.Context(), note); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// settles returns once all is as it was acknowledged, and the replicas run, each
+// once and nothing else beside them.
+func (f *faulty) settles(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	began := time.Now()
+	look := time.NewTicker(200 * time.Millisecond)
+	defer look.Stop()
+	for {
+		err := f.settled(ctx, t)
+		if err == nil {
+			t.Logf("settled after %s", time.Since(began).Round(100*time.Millisecond))
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("not settled after %s: %v", patience, err)
+		case <-look.C:
+		}
+	}
+}
+
+func (f *faulty) settled(ctx context.Context, t *testing.T) error {
+	t.Helper()
+	services, err := f.control.Services(ctx)
+	if err != nil {
+		return err
+	}
+	want := map[resources.NodeID][]string{}
+	for _, s := range services {
+		if s.Service.Name == "note" {
+			if s.Service.Env["COUNT"] != strconv.Itoa(f.notes) {
+				t.Fatalf("note %d was acknowledged, and there is %v", f.notes, s.Service.Env)
+			}
+			continue
+		}
+		// What is on a lost node stays listed until somebody knows what became of it.
+		known := slices.DeleteFunc(s.Replicas, func(r resources.ReplicaSummary) bool {
+			return r.Status.State == resources.ReplicaLost && f.goneNode(t, r.Node)
+		})
+		if s.Ready != s.Service.Replicas || len(known) != s.Service.Replicas {
+			return fmt.Errorf("%d of %d replicas of %s are ready, and there are %d: %+v", s.Ready, s.Service.Replicas, s.Service.Name, len(known), known)
+		}
+		slots := map[string]bool{}
+		for _, r := range known {
+			slot := strings.Split(string(r.ID), "-")[1]
+			if slots[slot] {
+				return fmt.Errorf("there are two replicas of slot %s", slot)
+			}
+			slots[slot] = true
+			want[r.Node] = append(want[r.Node], string(r.ID))
+		}
+	}
+	for _, h := range f.Hosts {
+		if f.gone[h] {
+			continue
+		}
+		out, err := h.Podman.Podman(ctx, "ps", "--format", `{{index .Labels "io.skerry.replica"}}`).Output()
+		if err != nil {
+			return fmt.Errorf("list the containers: %w", err)
+		}
+		there, placed := strings.Fields(string(out)), want[h.Node(t)]
+		slices.Sort(there)
+		slices.Sort(placed)
+		if !slices.Equal(there, placed) {
+			return fmt.Errorf("node %s runs %v, and should run %v", h.Node(t), there, placed)
+		}
+		delete(want, h.Node(t))
+	}
+	if len(want) > 0 {
+		return fmt.Errorf("replicas are placed on nodes that are gone: %v", want)
+	}
+	return nil
+}
+
+// goneNode is true for the node of a host that nobody asks at present.
+func (f *faulty) goneNode(t *testing.T, id resources.NodeID) bool {
+	t.Helper()
+	for h := range f.gone {
+		if h.Node(t) == id {
+			return true
+		}
+	}
+	return false
+}
+
+// leader finds the host that leads.
+func (f *faulty) leader(t *testing.T) *testbed.Host {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var found *testbed.Host
+	err := f.control.WatchCluster(ctx, func(s resources.ClusterStatus) (bool, error) {
+		for _, h := range f.Hosts {
+			if h.Node(t) == s.Leader {
+				found = h
+			}
+		}
+		return found == nil, nil
+	})
+	if err != nil {
+		t.Fatalf("find who leads: %v", err)
+	}
+	return found
+}
+
+// others are the servers but for one.
+func (f *faulty) others(h *testbed.Host) []*testbed.Host {
+	return slices.DeleteFunc(slices.Clone(f.Hosts[:3]), func(o *testbed.Host) bool { return o == h })
+}
+
+// without does something while nobody asks these hosts.
+func (f *faulty) without(t *testing.T, do func(), hosts ...*testbed.Host) {
+	t.Helper()
+	all := f.control
+	var servers []*testbed.Host
+	for _, h := range hosts {
+		f.gone[h] = true
+	}
+	for _, h := range f.Hosts[:3] {
+		if !f.gone[h] {
+			servers = append(servers, h)
+		}
+	}
+	f.control = testbed.Control(t, servers...)
+	do()
+	f.control = all
+	clear(f.gone)
+}
+
+// agentKilled: its containers run on, and are the same afterwards.
+func (f *faulty) agentKilled(t *testing.T) {
+	worker := f.Hosts[3]
+	before := containersOf(t, worker)
+	worker.End(os.Kill)
+	worker.Start(t)
+	f.settles(t)
+	if after := containersOf(t, worker); !slices.Equal(before, after) || len(before) == 0 {
+		t.Errorf("containers before: %v, after: %v", before, after)
+	}
+}
+
+func containersOf(t *testing.T, h *testbed.Host) []string {
+	t.Helper()
+	out, err := h.Podman.Podman(t.Context(), "ps", "--no-trunc", "--format", "{{.ID}} {{.StartedAt}}").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Split(strings.TrimSpace(string(out)), "\n")
+	slices.Sort(all)
+	return all
+}
+
+// podmanKilled: and while it is away, a container ends.
+func (f *faulty) podmanKilled(t *testing.T) {
+	worker := f.Hosts[4]
+	worker.Podman.Down(t)
+	for _, pid := range worker.Podman.Programs(t)[:1] {
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	worker.Podman.Up(t)
+}
+
+// conmonKilled: Podman then knows nothing of the container's end.
+func (f *faulty) conmonKilled(t *testing.T) {
+	conmon := f.Hosts[5].Podman.Conmons(t)[0]
+	if err := unix.Kill(conmon, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (f *faulty) powerCut(t *testing.T) {
+	worker := f.Hosts[4]
+	worker.PowerOff(t)
+	f.without(t, func() { f.settles(t) }, worker)
+	worker.PowerOn(t)
+}
+
+func (f *faulty) powerCutOfTwo(t *testing.T) {
+	leader, worker := f.leader(t), f.Hosts[5]
+	leader.PowerOff(t)
+	worker.PowerOff(t)
+	f.without(t, func() { f.settles(t) }, leader, worker)
+	leader.PowerOn(t)
+	worker.PowerOn(t)
+}
+
+// minorityCutOff: what runs there is a stray once it is back.
+func (f *faulty) minorityCutOff(t *testing.T) {
+	server, worker := f.others(f.leader(t))[0], f.Hosts[3]
+	f.Part(t, server, worker)
+	f.without(t, func() { f.settles(t) }, server, worker)
+	f.Heal(t)
+}
+
+// leaderCutOff: it can't acknowledge anything; the others can.
+func (f *faulty) leaderCutOff(t *testing.T) {
+	leader := f.leader(t)
+	f.Part(t, leader)
+	f.without(t, func() {
+		f.note(t)
+		f.settles(t)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		if _, err := testbed.Control(t, leader).Services(ctx); err == nil {
+			t.Error("who is cut off still answers for the cluster")
+		}
+	}, leader)
+	f.Heal(t)
+}
+
+// mostCutOff: it may well be the leader who is; so nothing moves for a minute.
+func (f *faulty) mostCutOff(t *testing.T) {
+	leader := f.leader(t)
+	before := f.placements(t)
+	cut := append(f.others(leader)[:1], f.Hosts[3:]...)
+	f.Part(t, cut...)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	f.without(t, func() {
+		err := f.control.WatchEvents(ctx, func(all []resources.Event) (bool, error) {
+			return !slices.ContainsFunc(all, func(e resources.Event) bool { return e.Reason == "ManySilent" }), nil
+		})
+		if err != nil {
+			t.Fatalf("nobody says that most nodes are silent: %v", err)
+		}
+		if after := f.placements(t); !slices.Equal(before, after) {
+			t.Errorf("placed before: %v, after: %v", before, after)
+		}
+	}, cut...)
+	f.Heal(t)
+	f.settles(t)
+	if after := f.placements(t); !slices.Equal(before, after) {
+		t.Errorf("placed before: %v, in the end: %v", before, after)
+	}
+}
+
+// placements lists the replicas with their nodes.
+func (f *faulty) placements(t *testing.T) []string {
+	t.Helper()
+	services, err := f.control.Services(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, s := range services {
+		for _, r := range s.Replicas {
+			all = append(all, fmt.Sprintf("%s on %s", r.ID, r.Node))
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// leaderStalls for longer than its lease: when it goes on, it isn't the leader
+// any more and changes nothing.
+func (f *faulty) leaderStalls(t *testing.T) {
+	leader := f.leader(t)
+	leader.Stall(t)
+	f.without(t, func() {
+		if now := f.leader(t); now == leader {
+			t.Error("who stalls leads")
+		}
+		f.note(t)
+	}, leader)
+	leader.Resume(t)
+}
+
+func (f *faulty) rolloutInterrupted(t *testing.T) {
+	status, err := f.control.Service(t.Context(), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := status.Service
+	web.Env = map[string]string{"GREETING": "again"}
+	after, err := f.control.PutService(t.Context(), web)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leader := f.leader(t)
+	leader.End(os.Kill)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	f.without(t, func() {
+		err = f.control.WatchService(ctx, "web", func(s resources.ServiceStatus) (bool, error) {
+			if s.State == resources.ServiceFailed {
+				return false, errors.New(s.Message)
+			}
+			return s.State != resources.ServiceRunning, nil
+		})
+	}, leader)
+	if err != nil {
+		t.Fatalf("the rollout of revision %d: %v", after.Revision, err)
+	}
+	leader.Start(t)
+}

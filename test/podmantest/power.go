@@ -1,0 +1,122 @@
+package podmantest
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// PowerOff ends the service and all of its containers at once, as a power cut
+// does: nobody is asked, and what Podman keeps in memory only is lost.
+func (s *Service) PowerOff(t testing.TB) {
+	t.Helper()
+	s.Down(t)
+	// What the cut ends it ends at once; so whoever watches others goes first.
+	conmons, watched := s.Conmons(t), s.Programs(t)
+	for _, pid := range append(conmons, watched...) {
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil && err != unix.ESRCH { //nolint:errorlint // a system call's own
+			t.Fatalf("end process %d: %v", pid, err)
+		}
+	}
+	deadline := time.Now().Add(startTimeout)
+	for _, pid := range append(conmons, watched...) {
+		awaitEnd(t, pid, deadline)
+	}
+	s.unmount(context.Background(), t)
+	for _, name := range []string{"run", "tmp"} {
+		if err := os.RemoveAll(filepath.Join(s.dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	command(t, "ip", "netns", "delete", s.Namespace)
+}
+
+// PowerOn starts the service again, in a network namespace that knows nothing
+// of what was in it.
+func (s *Service) PowerOn(t testing.TB) {
+	t.Helper()
+	command(t, "ip", "netns", "add", s.Namespace)
+	command(t, "ip", "-n", s.Namespace, "link", "set", "lo", "up")
+	s.Up(t)
+}
+
+// Conmons gives the processes of the monitors of the service's containers.
+func (s *Service) Conmons(t testing.TB) []int {
+	t.Helper()
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []int
+	for _, path := range lines {
+		line, err := os.ReadFile(path)
+		program, _, _ := bytes.Cut(line, []byte{0})
+		if err != nil || filepath.Base(string(program)) != "conmon" || !bytes.Contains(line, []byte(s.dir+"/")) {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, pid)
+	}
+	return all
+}
+
+// Programs gives the first processes of the service's containers.
+func (s *Service) Programs(t testing.TB) []int {
+	t.Helper()
+	var all []int
+	for _, conmon := range s.Conmons(t) {
+		all = append(all, children(conmon)...)
+	}
+	return all
+}
+
+// children gives the processes that one has started.
+func children(pid int) []int {
+	var all []int
+	tasks, _ := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/children")
+	for _, path := range tasks {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		for _, field := range strings.Fields(string(text)) {
+			if child, err := strconv.Atoi(field); err == nil {
+				all = append(all, child)
+			}
+		}
+	}
+	return all
+}
+
+// awaitEnd returns once a process, which was killed, is no more.
+func awaitEnd(t testing.TB, pid int, deadline time.Time) {
+	t.Helper()
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err == unix.ESRCH { //nolint:errorlint // a system call's own
+		return
+	}
+	if err != nil {
+		t.Fatalf("wait for process %d: %v", pid, err)
+	}
+	defer unix.Close(fd) //nolint:errcheck // nothing was written
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(time.Until(deadline).Milliseconds()))
+		switch {
+		case err == unix.EINTR: //nolint:errorlint // a system call's own
+		case err != nil || n == 0:
+			t.Fatalf("process %d does not end: %v", pid, err)
+		default:
+			return
+		}
+	}
+}
