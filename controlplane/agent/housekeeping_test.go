@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"github.com/skerry-io/skerry/resources"
 )
@@ -27,11 +28,13 @@ type fakeStorage struct {
 	lists  int
 	gone   []string
 	before func(id string) // called before each removal, without the lock
+	slow   time.Duration   // how long each listing and removal takes
 }
 
 func (f *fakeStorage) StorageRoot(context.Context) (string, error) { return "/images", nil }
 
 func (f *fakeStorage) Images(context.Context) ([]resources.LocalImage, error) {
+	defer time.Sleep(f.slow) // virtual time
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.lists++
@@ -48,6 +51,7 @@ func (f *fakeStorage) RemoveImage(_ context.Context, id string) error {
 	if f.before != nil {
 		f.before(id)
 	}
+	time.Sleep(f.slow) // virtual time
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.stuck[id] || f.images[id].InUse {
@@ -204,6 +208,48 @@ func TestAnImageThatWasJustUsedStays(t *testing.T) {
 		advance(minAge)
 		if got := s.removed(); got != "i1" {
 			t.Errorf("%q was removed; want i1", got)
+		}
+	})
+}
+
+// Whatever comes and goes, no image is removed that a replica needs.
+func TestNoNeededImageIsEverRemoved(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		names := []string{"a", "b", "c", "d", "e", "f"}
+		steps := rapid.SliceOfN(rapid.SliceOfNDistinct(rapid.SampledFrom(names), 0, 3, rapid.ID[string]), 30, 60).Draw(rt, "assignments")
+		waits := rapid.SliceOfN(rapid.IntRange(0, 20), len(steps), len(steps)).Draw(rt, "seconds between")
+		removed := 0
+		synctest.Test(t, func(t *testing.T) {
+			f, s := newFake(), &fakeStorage{other: 500, slow: 7 * time.Second}
+			for _, name := range names {
+				s.put("id-"+name, name, 70)
+			}
+			var h *house
+			s.before = func(id string) {
+				removed++
+				wanted, _ := h.imageNeeds(nil, time.Now())
+				for _, n := range wanted {
+					if "id-"+n.image == id {
+						rt.Errorf("%s is removed, and needed", id)
+					}
+				}
+			}
+			h = keepHouse(t, f, s)
+			for i, assigned := range steps {
+				var all []resources.Replica
+				for _, name := range assigned {
+					r := withImage(replica(resources.RestartAlways), name)
+					r.ID = resources.ReplicaID("r-" + name)
+					all = append(all, r)
+				}
+				h.assign(all)
+				advance(time.Duration(waits[i]) * time.Second)
+				s.put("id-"+names[i%len(names)], names[i%len(names)], 70) // somebody pulls it again
+			}
+			advance(10 * time.Minute)
+		})
+		if removed == 0 {
+			rt.Error("nothing was ever removed: this tests nothing")
 		}
 	})
 }
