@@ -19,13 +19,15 @@ import (
 // fakeRuntime is a runtime whose containers are values. Its clock is the
 // bubble's.
 type fakeRuntime struct {
-	taking     sync.Mutex // guards the containers and the calls, while steps run
+	taking sync.Mutex         // guards the containers and the calls, while steps run
+	pruned atomic.Bool        // the image is there no more
+	hang   atomic.Bool        // List answers with the end of its context only
+	pulled func(image string) // called with each pull; may be nil
+
 	containers map[string]*resources.Container
 	calls      []string
 	startErr   error
-	pruned     atomic.Bool // the image is there no more
-	hang       atomic.Bool // List answers with the end of its context only
-	image      string      // ID of the image of containers
+	image      string // ID of the image of containers
 	exits      chan string
 }
 
@@ -53,8 +55,11 @@ func (f *fakeRuntime) List(ctx context.Context) ([]resources.Container, error) {
 	return all, nil
 }
 
-func (f *fakeRuntime) Pull(context.Context, string, string, string) error {
+func (f *fakeRuntime) Pull(_ context.Context, image, _, _ string) error {
 	f.say("pull")
+	if f.pulled != nil {
+		f.pulled(image)
+	}
 	f.pruned.Store(false)
 	return nil
 }

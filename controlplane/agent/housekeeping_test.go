@@ -212,39 +212,50 @@ func TestAnImageThatWasJustUsedStays(t *testing.T) {
 	})
 }
 
-// Whatever comes and goes, no image is removed that a replica needs.
+// Whatever comes and goes, no image is removed from its pull on, for as long as a
+// replica wants it. What is not pulled yet may go: the pull waits for that.
 func TestNoNeededImageIsEverRemoved(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		names := []string{"a", "b", "c", "d", "e", "f"}
+		names := strings.Split("abcdefghijklmnopqrst", "")
 		steps := rapid.SliceOfN(rapid.SliceOfNDistinct(rapid.SampledFrom(names), 0, 3, rapid.ID[string]), 30, 60).Draw(rt, "assignments")
-		waits := rapid.SliceOfN(rapid.IntRange(0, 20), len(steps), len(steps)).Draw(rt, "seconds between")
-		removed := 0
+		waits := rapid.SliceOfN(rapid.IntRange(0, 40), len(steps), len(steps)).Draw(rt, "seconds between")
+		var mu sync.Mutex // guards all below
+		var assigned []string
+		needed, removed := map[string]bool{}, 0
 		synctest.Test(t, func(t *testing.T) {
-			f, s := newFake(), &fakeStorage{other: 500, slow: 7 * time.Second}
+			f, s := newFake(), &fakeStorage{other: 750, slow: 7 * time.Second}
 			for _, name := range names {
-				s.put("id-"+name, name, 70)
+				s.put(name, name, 10)
 			}
-			var h *house
+			f.pulled = func(image string) {
+				s.put(image, image, 10)
+				mu.Lock()
+				defer mu.Unlock()
+				needed[image] = slices.Contains(assigned, image)
+			}
 			s.before = func(id string) {
+				mu.Lock()
+				defer mu.Unlock()
 				removed++
-				wanted, _ := h.imageNeeds(nil, time.Now())
-				for _, n := range wanted {
-					if "id-"+n.image == id {
-						rt.Errorf("%s is removed, and needed", id)
-					}
+				if needed[id] {
+					rt.Errorf("%s is removed, and needed", id)
 				}
 			}
-			h = keepHouse(t, f, s)
-			for i, assigned := range steps {
+			h := keepHouse(t, f, s)
+			for i, step := range steps {
+				mu.Lock()
+				assigned = step
+				maps.DeleteFunc(needed, func(name string, _ bool) bool { return !slices.Contains(step, name) })
+				mu.Unlock()
 				var all []resources.Replica
-				for _, name := range assigned {
+				for _, name := range step {
 					r := withImage(replica(resources.RestartAlways), name)
 					r.ID = resources.ReplicaID("r-" + name)
 					all = append(all, r)
 				}
 				h.assign(all)
 				advance(time.Duration(waits[i]) * time.Second)
-				s.put("id-"+names[i%len(names)], names[i%len(names)], 70) // somebody pulls it again
+				s.put(names[i%len(names)], names[i%len(names)], 10) // somebody else pulls it
 			}
 			advance(10 * time.Minute)
 		})
