@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,11 +19,14 @@ import (
 // fakeRuntime is a runtime whose containers are values. Its clock is the
 // bubble's.
 type fakeRuntime struct {
+	taking sync.Mutex         // guards the containers and the calls, while steps run
+	pruned atomic.Bool        // the image is there no more
+	hang   atomic.Bool        // List answers with the end of its context only
+	pulled func(image string) // called with each pull; may be nil
+
 	containers map[string]*resources.Container
 	calls      []string
 	startErr   error
-	pruned     bool   // the image is there no more
-	hang       bool   // List answers with the end of its context only
 	image      string // ID of the image of containers
 	exits      chan string
 
@@ -35,13 +39,19 @@ func newFake() *fakeRuntime {
 	return &fakeRuntime{containers: map[string]*resources.Container{}, exits: make(chan string, 10), codes: map[string]int{}}
 }
 
-func (f *fakeRuntime) say(call string) { f.calls = append(f.calls, call) }
+func (f *fakeRuntime) say(call string) {
+	f.taking.Lock()
+	defer f.taking.Unlock()
+	f.calls = append(f.calls, call)
+}
 
 func (f *fakeRuntime) List(ctx context.Context) ([]resources.Container, error) {
-	if f.hang {
+	if f.hang.Load() {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
+	f.taking.Lock()
+	defer f.taking.Unlock()
 	var all []resources.Container
 	for _, c := range f.containers {
 		all = append(all, *c)
@@ -49,17 +59,22 @@ func (f *fakeRuntime) List(ctx context.Context) ([]resources.Container, error) {
 	return all, nil
 }
 
-func (f *fakeRuntime) Pull(context.Context, string, string, string) error {
+func (f *fakeRuntime) Pull(_ context.Context, image, _, _ string) error {
 	f.say("pull")
-	f.pruned = false
+	if f.pulled != nil {
+		f.pulled(image)
+	}
+	f.pruned.Store(false)
 	return nil
 }
 
 func (f *fakeRuntime) Create(_ context.Context, r resources.Replica) (string, error) {
 	f.say("create")
-	if f.pruned {
+	if f.pruned.Load() {
 		return "", &resources.Failure{Reason: resources.ReasonImagePull, Err: errors.New("image not known")}
 	}
+	f.taking.Lock()
+	defer f.taking.Unlock()
 	f.containers[string(r.ID)] = &resources.Container{ID: string(r.ID), Replica: r.ID, Image: f.image, Created: true}
 	return string(r.ID), nil
 }
@@ -69,6 +84,8 @@ func (f *fakeRuntime) Start(_ context.Context, id string) (int, error) {
 	if f.startErr != nil {
 		return 0, f.startErr
 	}
+	f.taking.Lock()
+	defer f.taking.Unlock()
 	c := f.containers[id]
 	c.Created, c.Running, c.StartedAt = false, true, time.Now()
 	return 0, nil
@@ -100,6 +117,8 @@ func (f *fakeRuntime) answer(command string, code int) {
 
 func (f *fakeRuntime) Remove(_ context.Context, id string) error {
 	f.say("remove")
+	f.taking.Lock()
+	defer f.taking.Unlock()
 	delete(f.containers, id)
 	return nil
 }
@@ -112,8 +131,10 @@ func (f *fakeRuntime) Exits(context.Context) (<-chan string, error) { return f.e
 func (f *fakeRuntime) Version(context.Context) (string, error)      { return "5", nil }
 
 func (f *fakeRuntime) end(id string, code int) {
+	f.taking.Lock()
 	c := f.containers[id]
 	c.Running, c.ExitCode, c.FinishedAt = false, code, time.Now()
+	f.taking.Unlock()
 	f.exits <- id
 }
 
@@ -294,10 +315,10 @@ func TestNothingIsRemovedBeforeAssignmentsAreKnown(t *testing.T) {
 func TestAListingThatTimesOutIsAskedForAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
-		f.hang = true
+		f.hang.Store(true)
 		l := run(t, f, replica(resources.RestartAlways))
 		advance(5 * listTimeout)
-		f.hang = false
+		f.hang.Store(false)
 		advance(2 * listTimeout)
 		expect(t, l, resources.ReplicaRunning)
 	})
@@ -346,8 +367,8 @@ func TestAPrunedImageIsPulledAgain(t *testing.T) {
 		f := newFake()
 		l := run(t, f, replica(resources.RestartAlways))
 		advance(minReady)
-		f.pruned = true
-		delete(f.containers, "web-0-x")
+		f.pruned.Store(true)
+		f.Remove(t.Context(), "web-0-x") //nolint:errcheck // a fake
 		advance(lookAgain + 2*minReady)
 		expect(t, l, resources.ReplicaRunning)
 	})

@@ -1,10 +1,15 @@
 package agent
 
 import (
+	"context"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/skerry-io/skerry/resources"
 )
@@ -30,6 +35,57 @@ func TestSkewed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// nodeServer is a server that keeps what a node says of itself.
+type nodeServer struct {
+	Server
+	said []resources.NodeInfo
+}
+
+func (n *nodeServer) PutNode(_ context.Context, node resources.NodeInfo) error {
+	n.said = append(n.said, node)
+	return nil
+}
+
+func (n *nodeServer) PutStatus(context.Context, resources.NodeID, []resources.ReplicaStatus) error {
+	return nil
+}
+
+func (n *nodeServer) WatchAssignment(ctx context.Context, _ resources.NodeID, _ func(resources.Assignment)) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// A condition reaches the server with the next heartbeat, and its end does.
+func TestTheServerHearsOfConditions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, ahead := &nodeServer{}, atomic.Int64{}
+		a := &Agent{
+			Config: Config{
+				Server: server, Data: t.TempDir(), Log: slog.New(slog.DiscardHandler),
+				Skew: func() (time.Duration, bool) { return time.Duration(ahead.Load()), true },
+			},
+			loop:       newLoop(newFake(), slog.New(slog.DiscardHandler)),
+			conditions: map[resources.NodeConditionType]resources.NodeCondition{},
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- a.attend(ctx, nil) }()
+		for _, by := range []time.Duration{0, time.Minute, 0} {
+			ahead.Store(int64(by))
+			advance(2 * heartbeat)
+		}
+		cancel()
+		<-done
+		var heard []bool
+		for _, node := range server.said {
+			heard = append(heard, node.Has(resources.ClockSkew))
+		}
+		if diff := cmp.Diff([]bool{false, true, false}, heard); diff != "" {
+			t.Errorf("what the server hears of the clock (-want +got):\n%s", diff)
+		}
+	})
 }
 
 func TestAWrongClockIsACondition(t *testing.T) {

@@ -40,6 +40,11 @@ type imageNeeds struct {
 	used   map[string]time.Time
 }
 
+// forgetPulls forgets what was not pulled a moment ago.
+func (n *imageNeeds) forgetPulls(now time.Time) {
+	maps.DeleteFunc(n.pulled, func(_ imageName, at time.Time) bool { return now.Sub(at) >= minAge })
+}
+
 // needImages renews what the replicas need.
 func (l *loop) needImages() {
 	wanted := map[imageName]bool{}
@@ -71,6 +76,7 @@ func (l *loop) after(r resources.Replica, do verb, now time.Time) {
 	switch do {
 	case pull:
 		l.reported.Lock()
+		l.needed.forgetPulls(now)
 		l.needed.pulled[nameOf(r)] = now
 		l.reported.Unlock()
 		l.litter()
@@ -95,7 +101,7 @@ func (l *loop) imageNeeds(present []resources.LocalImage, now time.Time) (names 
 	l.reported.Lock()
 	defer l.reported.Unlock()
 	n := &l.needed
-	maps.DeleteFunc(n.pulled, func(_ imageName, at time.Time) bool { return now.Sub(at) >= minAge })
+	n.forgetPulls(now)
 	maps.DeleteFunc(n.used, func(id string, _ time.Time) bool {
 		return !slices.ContainsFunc(present, func(i resources.LocalImage) bool { return i.ID == id })
 	})

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"github.com/skerry-io/skerry/resources"
 )
@@ -27,11 +28,13 @@ type fakeStorage struct {
 	lists  int
 	gone   []string
 	before func(id string) // called before each removal, without the lock
+	slow   time.Duration   // how long each listing and removal takes
 }
 
 func (f *fakeStorage) StorageRoot(context.Context) (string, error) { return "/images", nil }
 
 func (f *fakeStorage) Images(context.Context) ([]resources.LocalImage, error) {
+	defer time.Sleep(f.slow) // virtual time
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.lists++
@@ -48,6 +51,7 @@ func (f *fakeStorage) RemoveImage(_ context.Context, id string) error {
 	if f.before != nil {
 		f.before(id)
 	}
+	time.Sleep(f.slow) // virtual time
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.stuck[id] || f.images[id].InUse {
@@ -204,6 +208,59 @@ func TestAnImageThatWasJustUsedStays(t *testing.T) {
 		advance(minAge)
 		if got := s.removed(); got != "i1" {
 			t.Errorf("%q was removed; want i1", got)
+		}
+	})
+}
+
+// Whatever comes and goes, no image is removed from its pull on, for as long as a
+// replica wants it. What is not pulled yet may go: the pull waits for that.
+func TestNoNeededImageIsEverRemoved(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		names := strings.Split("abcdefghijklmnopqrst", "")
+		steps := rapid.SliceOfN(rapid.SliceOfNDistinct(rapid.SampledFrom(names), 0, 3, rapid.ID[string]), 30, 60).Draw(rt, "assignments")
+		waits := rapid.SliceOfN(rapid.IntRange(0, 40), len(steps), len(steps)).Draw(rt, "seconds between")
+		var mu sync.Mutex // guards all below
+		var assigned []string
+		needed, removed := map[string]bool{}, 0
+		synctest.Test(t, func(t *testing.T) {
+			f, s := newFake(), &fakeStorage{other: 750, slow: 7 * time.Second}
+			for _, name := range names {
+				s.put(name, name, 10)
+			}
+			f.pulled = func(image string) {
+				s.put(image, image, 10)
+				mu.Lock()
+				defer mu.Unlock()
+				needed[image] = slices.Contains(assigned, image)
+			}
+			s.before = func(id string) {
+				mu.Lock()
+				defer mu.Unlock()
+				removed++
+				if needed[id] {
+					rt.Errorf("%s is removed, and needed", id)
+				}
+			}
+			h := keepHouse(t, f, s)
+			for i, step := range steps {
+				mu.Lock()
+				assigned = step
+				maps.DeleteFunc(needed, func(name string, _ bool) bool { return !slices.Contains(step, name) })
+				mu.Unlock()
+				var all []resources.Replica
+				for _, name := range step {
+					r := withImage(replica(resources.RestartAlways), name)
+					r.ID = resources.ReplicaID("r-" + name)
+					all = append(all, r)
+				}
+				h.assign(all)
+				advance(time.Duration(waits[i]) * time.Second)
+				s.put(names[i%len(names)], names[i%len(names)], 10) // somebody else pulls it
+			}
+			advance(10 * time.Minute)
+		})
+		if removed == 0 {
+			rt.Error("nothing was ever removed: this tests nothing")
 		}
 	})
 }
