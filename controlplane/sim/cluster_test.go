@@ -68,7 +68,7 @@ func newCluster(dir string, log *slog.Logger) *cluster {
 	c.election = &election{members: c.members, observers: map[chan string]*machine{}}
 	c.user = &machine{name: "user", cluster: c, up: true, running: make(chan struct{})}
 	close(c.user.running)
-	c.Server = client.NewDialer(client.Options{}).Over(c.user.dialServers)
+	c.Server = client.NewDialer(client.Options{}).Member(c.user.way)
 	return c
 }
 
