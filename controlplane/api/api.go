@@ -105,6 +105,30 @@ func writeJSON(w http.ResponseWriter, status int, value any) {
 	w.Write(append(body, '\n')) //nolint:errcheck // the caller has gone
 }
 
+// Expect makes a call that changes something wait with its body until the server
+// asks for it, by HTTP's own "Expect: 100-continue". A call can come late: it
+// waited in a server that was stopped, or in TCP while a network was cut, and its
+// caller has said it again by then, and something else since. The body of such a
+// call never comes, since nobody is there to send it, and so it changes nothing.
+func Expect(r *http.Request) { r.Header.Set("Expect", "100-continue") }
+
+// ExpectPatience is how long the body waits: longer than any call.
+const ExpectPatience = time.Hour
+
+// Await reads the whole body of a call that changes something, which its caller
+// has to be there for.
+func Await(r *http.Request) error {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead || r.Body == nil {
+		return nil
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody))
+	if err != nil {
+		return Errorf(http.StatusBadRequest, "read the request: %v", err)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return nil
+}
+
 // Body reads the JSON body of a request.
 func Body[T any](r *http.Request) (T, error) {
 	var value T

@@ -49,7 +49,7 @@ func (d *Dialer) connect(endpoints []resources.Endpoint) *connection {
 	c := &connection{endpoints: endpoints, log: d.log}
 	c.transport = &http.Transport{
 		DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return d.dialAny(ctx, endpoints) },
-		IdleConnTimeout: time.Minute,
+		IdleConnTimeout: time.Minute, ExpectContinueTimeout: api.ExpectPatience,
 	}
 	return c
 }
@@ -110,6 +110,10 @@ func finish(response *http.Response) {
 
 func (c *connection) send(ctx context.Context, p patience, method, path string, in any) (*http.Response, error) {
 	var body any
+	changes := method != http.MethodGet
+	if in == nil && changes {
+		in = struct{}{} // for the server to wait for
+	}
 	if in != nil {
 		text, err := json.Marshal(in)
 		if err != nil {
@@ -122,6 +126,9 @@ func (c *connection) send(ctx context.Context, p patience, method, path string, 
 		return nil, fmt.Errorf("make the request %s: %w", path, err)
 	}
 	request.Header.Set(api.Header, api.Version)
+	if changes {
+		api.Expect(request.Request)
+	}
 	attempts := &attempts{patience: p, log: c.log}
 	sender := retryablehttp.NewClient()
 	sender.HTTPClient = &http.Client{Transport: c.transport}

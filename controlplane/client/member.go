@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/skerry-io/skerry/controlplane/api"
 	"github.com/skerry-io/skerry/controlplane/pki"
 	"github.com/skerry-io/skerry/resources"
 )
@@ -37,7 +38,7 @@ func (d *Dialer) Member(way func() (Way, error)) *Server {
 			}
 			return w.dial(ctx)
 		},
-		IdleConnTimeout: time.Minute,
+		IdleConnTimeout: time.Minute, ExpectContinueTimeout: api.ExpectPatience,
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -45,7 +45,18 @@ func (s *Server) leaderHandler() http.Handler {
 	mux.Handle("GET /v1/events", api.Handler(func(*http.Request) (any, error) { return s.events.list(), nil }))
 	mux.Handle("GET /v1/images/{name...}", api.Handler(s.getImage))
 	mux.Handle("DELETE /v1/images/{name...}", api.Handler(s.deleteImage))
-	return mux
+	return present(mux)
+}
+
+// present serves calls whose callers are still there; see api.Expect.
+func present(handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := api.Await(r); err != nil {
+			api.Handler(func(*http.Request) (any, error) { return nil, err }).ServeHTTP(w, r)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	})
 }
 
 // update commits what change makes of the present state, again where the state

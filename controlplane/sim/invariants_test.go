@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/skerry-io/skerry/controlplane/server"
 	"github.com/skerry-io/skerry/resources"
 )
 
@@ -126,10 +127,11 @@ func (i *invariants) notOvercommitted() error {
 	return nil
 }
 
-// reached is true for a node that the leader can reach.
+// reached is true for a node that the leader can reach. A new leader hears
+// everybody before it decides anything.
 func (i *invariants) reached(m *machine) bool {
 	leader := i.election.who()
-	return leader != nil && leader.serves() && !leader.isStopped() && i.members.majority(leader) && m.runsAgent() && i.network.reach(leader, m)
+	return leader != nil && i.election.reign() > server.NodeTimeout && leader.serves() && !leader.isStopped() && i.members.majority(leader) && m.runsAgent() && i.network.reach(leader, m)
 }
 
 // doubles: of each revision, one replica is wanted in a slot, among the nodes
