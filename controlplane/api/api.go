@@ -7,8 +7,9 @@
 //
 // A watch is a GET with ?watch=1. Its answer is a stream of JSON values, one a
 // line: the present value first, then each new one, whole; and null, as the
-// last one, once the thing is gone. An empty line now and then shows that the
-// connection lives.
+// last one, once the thing is gone. An empty line with each pulse, which the
+// header Skerry-Pulse tells, shows that the connection lives: TCP alone can take
+// minutes to notice that it does not.
 package api
 
 import (
@@ -142,14 +143,32 @@ func Body[T any](r *http.Request) (T, error) {
 // Wanted is true where the request asks for a watch.
 func Wanted(r *http.Request) bool { return r.URL.Query().Has("watch") }
 
-// pulse is how often a watch shows that it lives.
-const pulse = 15 * time.Second
+// pulse is how often a watch shows that it lives: as often as an agent does.
+const pulse = 3 * time.Second
+
+// pulseHeader tells the pulse of a watch, and oldPulse is that of servers that
+// don't tell.
+const (
+	pulseHeader = "Skerry-Pulse"
+	oldPulse    = 15 * time.Second
+)
+
+// Patience is how long a watch may be silent until its connection is dead: three
+// pulses.
+func Patience(response *http.Response) time.Duration {
+	told, err := time.ParseDuration(response.Header.Get(pulseHeader))
+	if err != nil || told <= 0 {
+		told = oldPulse
+	}
+	return 3 * told
+}
 
 // Watch serves a watch. next returns the present value, nil once the thing is
 // gone, and a channel that is closed when there may be a new one.
 func Watch(w http.ResponseWriter, r *http.Request, next func() (value any, changed <-chan struct{})) {
 	w.Header().Set(Header, Version)
 	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.Header().Set(pulseHeader, pulse.String())
 	controller := http.NewResponseController(w)
 	alive := time.NewTicker(pulse)
 	defer alive.Stop()

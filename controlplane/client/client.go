@@ -203,20 +203,24 @@ func watch[T any](ctx context.Context, c *connection, path string, see func(T) (
 			return context.Cause(ctx)
 		case <-time.After(pause):
 		}
-		response, err := c.send(ctx, p, http.MethodGet, path+"?watch=1", nil)
+		attempt, cancel := context.WithCancel(ctx)
+		response, err := c.send(attempt, p, http.MethodGet, path+"?watch=1", nil)
 		if err != nil {
+			cancel()
 			return err
 		}
 		if response.StatusCode >= http.StatusBadRequest {
 			err := api.ReadAnswer(response, nil)
 			finish(response)
+			cancel()
 			return err
 		}
-		err = api.ReadWatch(ctx, response.Body, func(value T) (bool, error) {
+		err = api.ReadWatch(ctx, alive(response, cancel), func(value T) (bool, error) {
 			pause = 0
 			return see(value)
 		})
 		response.Body.Close() //nolint:errcheck // it was read
+		cancel()
 		if !errors.Is(err, io.ErrUnexpectedEOF) || ctx.Err() != nil {
 			return err
 		}
@@ -224,6 +228,21 @@ func watch[T any](ctx context.Context, c *connection, path string, see func(T) (
 		p = resuming
 	}
 }
+
+// alive reads a watch, and breaks it off where it is silent for too long. What
+// is done with a value is no silence.
+func alive(response *http.Response, breakOff func()) io.Reader {
+	patience := api.Patience(response)
+	return readFunc(func(into []byte) (int, error) {
+		timer := time.AfterFunc(patience, breakOff)
+		defer timer.Stop()
+		return response.Body.Read(into)
+	})
+}
+
+type readFunc func(into []byte) (int, error)
+
+func (f readFunc) Read(into []byte) (int, error) { return f(into) }
 
 // closeIdle ends connections that carry no call.
 func (c *connection) closeIdle() { c.transport.CloseIdleConnections() }

@@ -12,9 +12,9 @@ import (
 
 const (
 	// strayTime is how long something may run or be wanted that the leader can
-	// see to be too much: until the agent's next attempt to reach a server
-	// (agent.longWait, 3 s, and 2 s for each server that is away) and its report.
-	strayTime = 10 * time.Second
+	// see to be too much: until the agent notices that its connections are dead
+	// (three pulses, 9 s), has another one, and has reported.
+	strayTime = 15 * time.Second
 	// settleTime is how long it takes after the last fault until all is as wanted:
 	// the longest wait of a replica that failed often (1 min), a few times, and
 	// what moves one after the other.
