@@ -64,6 +64,7 @@ func TestTheServerHearsOfConditions(t *testing.T) {
 		a := &Agent{
 			Config: Config{
 				Server: server, Data: t.TempDir(), Log: slog.New(slog.DiscardHandler),
+				Machine: func() (Machine, error) { return Machine{}, nil },
 				Skew: func() (time.Duration, bool) { return time.Duration(ahead.Load()), true },
 			},
 			loop:       newLoop(newFake(), slog.New(slog.DiscardHandler)),

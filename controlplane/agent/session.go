@@ -18,9 +18,10 @@ const (
 
 // How long a call may take. A server that lost its power says nothing, and TCP
 // alone takes minutes to notice, and as long again to try a mended way. A report
-// is answered from memory; in registerPatience five servers can be tried.
+// is answered from memory; one that is not leaves the time to find another server
+// before the node counts as lost.
 const (
-	reportPatience   = 2 * heartbeat
+	reportPatience   = heartbeat
 	registerPatience = 10 * time.Second
 )
 

@@ -8,8 +8,9 @@
 //
 // A watch is a GET with ?watch=1. Its answer is a stream of JSON values, one a
 // line: the present value first, then each new one, whole; and null, as the
-// last one, once the thing is gone. An empty line now and then shows that the
-// connection lives.
+// last one, once the thing is gone. An empty line with each pulse, which the
+// header Skerry-Pulse tells, shows that the connection lives: TCP alone can take
+// minutes to notice that it does not.
 package api
 
 import (
@@ -116,6 +117,30 @@ func writeJSON(w http.ResponseWriter, status int, value any) {
 	w.Write(append(body, '\n')) //nolint:errcheck // the caller has gone
 }
 
+// Expect makes a call that changes something wait with its body until the server
+// asks for it, by HTTP's own "Expect: 100-continue". A call can come late: it
+// waited in a server that was stopped, or in TCP while a network was cut, and its
+// caller has said it again by then, and something else since. The body of such a
+// call never comes, since nobody is there to send it, and so it changes nothing.
+func Expect(r *http.Request) { r.Header.Set("Expect", "100-continue") }
+
+// ExpectPatience is how long the body waits: longer than any call.
+const ExpectPatience = time.Hour
+
+// Await reads the whole body of a call that changes something, which its caller
+// has to be there for.
+func Await(r *http.Request) error {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead || r.Body == nil {
+		return nil
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody))
+	if err != nil {
+		return Errorf(http.StatusBadRequest, "read the request: %v", err)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return nil
+}
+
 // Body reads the JSON body of a request.
 func Body[T any](r *http.Request) (T, error) {
 	var value T
@@ -129,14 +154,32 @@ func Body[T any](r *http.Request) (T, error) {
 // Wanted is true where the request asks for a watch.
 func Wanted(r *http.Request) bool { return r.URL.Query().Has("watch") }
 
-// pulse is how often a watch shows that it lives.
-const pulse = 15 * time.Second
+// pulse is how often a watch shows that it lives: as often as an agent does.
+const pulse = 3 * time.Second
+
+// pulseHeader tells the pulse of a watch, and oldPulse is that of servers that
+// don't tell.
+const (
+	pulseHeader = "Skerry-Pulse"
+	oldPulse    = 15 * time.Second
+)
+
+// Patience is how long a watch may be silent until its connection is dead: three
+// pulses.
+func Patience(response *http.Response) time.Duration {
+	told, err := time.ParseDuration(response.Header.Get(pulseHeader))
+	if err != nil || told <= 0 {
+		told = oldPulse
+	}
+	return 3 * told
+}
 
 // Watch serves a watch. next returns the present value, nil once the thing is
 // gone, and a channel that is closed when there may be a new one.
 func Watch(w http.ResponseWriter, r *http.Request, next func() (value any, changed <-chan struct{})) {
 	sign(w)
 	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.Header().Set(pulseHeader, pulse.String())
 	controller := http.NewResponseController(w)
 	alive := time.NewTicker(pulse)
 	defer alive.Stop()

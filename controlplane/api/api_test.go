@@ -202,7 +202,7 @@ func TestWatch(t *testing.T) {
 			close(changed)
 		}
 		synctest.Wait()
-		time.Sleep(20 * time.Second)
+		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		values <- nil
 		close(changed)

@@ -50,7 +50,7 @@ func (d *Dialer) connect(endpoints []resources.Endpoint) *connection {
 	c := &connection{endpoints: endpoints, log: d.log}
 	c.transport = &http.Transport{
 		DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return d.dialAny(ctx, endpoints) },
-		IdleConnTimeout: time.Minute,
+		IdleConnTimeout: time.Minute, ExpectContinueTimeout: api.ExpectPatience,
 	}
 	return c
 }
@@ -113,6 +113,10 @@ func finish(response *http.Response) {
 
 func (c *connection) send(ctx context.Context, p patience, method, path string, in any) (*http.Response, error) {
 	var body any
+	changes := method != http.MethodGet
+	if in == nil && changes {
+		in = struct{}{} // for the server to wait for
+	}
 	if in != nil {
 		text, err := json.Marshal(in)
 		if err != nil {
@@ -125,6 +129,9 @@ func (c *connection) send(ctx context.Context, p patience, method, path string, 
 		return nil, fmt.Errorf("make the request %s: %w", path, err)
 	}
 	request.Header.Set(api.Header, api.Version)
+	if changes {
+		api.Expect(request.Request)
+	}
 	attempts := &attempts{patience: p, log: c.log}
 	sender := retryablehttp.NewClient()
 	sender.HTTPClient = &http.Client{Transport: c.transport}
@@ -199,20 +206,24 @@ func watch[T any](ctx context.Context, c *connection, path string, see func(T) (
 			return context.Cause(ctx)
 		case <-time.After(pause):
 		}
-		response, err := c.send(ctx, p, http.MethodGet, path+"?watch=1", nil)
+		attempt, cancel := context.WithCancel(ctx)
+		response, err := c.send(attempt, p, http.MethodGet, path+"?watch=1", nil)
 		if err != nil {
+			cancel()
 			return err
 		}
 		if response.StatusCode >= http.StatusBadRequest {
 			err := api.ReadAnswer(response, nil)
 			finish(response)
+			cancel()
 			return err
 		}
-		err = api.ReadWatch(ctx, response.Body, func(value T) (bool, error) {
+		err = api.ReadWatch(ctx, alive(response, cancel), func(value T) (bool, error) {
 			pause = 0
 			return see(value)
 		})
 		response.Body.Close() //nolint:errcheck // it was read
+		cancel()
 		if !errors.Is(err, io.ErrUnexpectedEOF) || ctx.Err() != nil {
 			return err
 		}
@@ -220,6 +231,21 @@ func watch[T any](ctx context.Context, c *connection, path string, see func(T) (
 		p = resuming
 	}
 }
+
+// alive reads a watch, and breaks it off where it is silent for too long. What
+// is done with a value is no silence.
+func alive(response *http.Response, breakOff func()) io.Reader {
+	patience := api.Patience(response)
+	return readFunc(func(into []byte) (int, error) {
+		timer := time.AfterFunc(patience, breakOff)
+		defer timer.Stop()
+		return response.Body.Read(into)
+	})
+}
+
+type readFunc func(into []byte) (int, error)
+
+func (f readFunc) Read(into []byte) (int, error) { return f(into) }
 
 // closeIdle ends connections that carry no call.
 func (c *connection) closeIdle() { c.transport.CloseIdleConnections() }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/skerry-io/skerry/controlplane/api"
 	"github.com/skerry-io/skerry/controlplane/pki"
 	"github.com/skerry-io/skerry/resources"
 )
@@ -21,26 +22,23 @@ type Way struct {
 	Servers []resources.ServerAddress
 	// Credentials by which the node is known to the servers on other machines.
 	Credentials pki.Credentials
+	// Dial connects to one of them; DialServer with Credentials unless given.
+	Dial func(ctx context.Context, server resources.ServerAddress) (net.Conn, error)
 }
 
 // Member returns the API of a cluster for one of its nodes. The way is asked for
 // each new connection, so that servers may come and go.
 func (d *Dialer) Member(way func() (Way, error)) *Server {
-	return d.Over(func(ctx context.Context) (net.Conn, error) {
-		w, err := way()
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
-		}
-		return w.dial(ctx)
-	})
-}
-
-// Over returns the API of a cluster over connections that dial makes.
-func (d *Dialer) Over(dial func(context.Context) (net.Conn, error)) *Server {
 	c := &connection{log: d.log}
 	c.transport = &http.Transport{
-		DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
-		IdleConnTimeout: time.Minute,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			w, err := way()
+			if err != nil {
+				return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+			}
+			return w.dial(ctx)
+		},
+		IdleConnTimeout: time.Minute, ExpectContinueTimeout: api.ExpectPatience,
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -48,12 +46,17 @@ func (d *Dialer) Over(dial func(context.Context) (net.Conn, error)) *Server {
 	return &Server{c}
 }
 
-// serverTimeout is how long one server may take to answer before another one is
-// tried: they are on one network, and there is a heartbeat to be kept.
-const serverTimeout = 2 * time.Second
+const (
+	// serverTimeout is how long one server may take to answer: they are on one
+	// network, and there is a heartbeat to be kept.
+	serverTimeout = 2 * time.Second
+	// nextServer is when the next server is tried beside one that does not answer
+	// yet: later than one that is well answers.
+	nextServer = 250 * time.Millisecond
+)
 
-// dial connects to the first server that answers: the one of this node before
-// all others.
+// dial connects to the server of this node, or else to the first one that
+// answers. Those that are away delay it by no more than nextServer each.
 func (w Way) dial(ctx context.Context) (net.Conn, error) {
 	var failures []error
 	if w.Socket != "" {
@@ -63,20 +66,64 @@ func (w Way) dial(ctx context.Context) (net.Conn, error) {
 		}
 		failures = append(failures, err)
 	}
-	for _, server := range w.Servers {
-		if ctx.Err() != nil {
-			break
-		}
-		connected, err := DialServer(ctx, w.Credentials, server)
-		if err == nil {
-			return connected, nil
-		}
-		failures = append(failures, err)
+	connected, err := w.dialFirst(ctx)
+	if err == nil {
+		return connected, nil
 	}
-	if len(failures) == 0 {
-		failures = append(failures, errors.New("the node knows of no server"))
+	return nil, fmt.Errorf("%w: %w", ErrUnreachable, errors.Join(append(failures, err)...))
+}
+
+// dialFirst connects to the first server that answers.
+func (w Way) dialFirst(ctx context.Context) (net.Conn, error) {
+	if len(w.Servers) == 0 {
+		return nil, errors.New("the node knows of no server")
 	}
-	return nil, fmt.Errorf("%w: %w", ErrUnreachable, errors.Join(failures...))
+	dial := w.Dial
+	if dial == nil {
+		dial = func(ctx context.Context, server resources.ServerAddress) (net.Conn, error) {
+			return DialServer(ctx, w.Credentials, server)
+		}
+	}
+	type answer struct {
+		net.Conn
+		err error
+	}
+	ctx, cancel := context.WithTimeout(ctx, serverTimeout+time.Duration(len(w.Servers))*nextServer)
+	defer cancel() // it ends the attempts that are left
+	answers := make(chan answer)
+	var failures []error
+	next := time.NewTimer(0)
+	defer next.Stop()
+	for begun := 0; len(failures) < len(w.Servers); {
+		select {
+		case <-next.C:
+			server := w.Servers[begun]
+			go func() {
+				connected, err := dial(ctx, server)
+				select {
+				case answers <- answer{connected, err}:
+				case <-ctx.Done():
+					if err == nil {
+						connected.Close() //nolint:errcheck // another one was faster
+					}
+				}
+			}()
+			if begun++; begun < len(w.Servers) {
+				next.Reset(nextServer)
+			}
+		case a := <-answers:
+			if a.err == nil {
+				return a.Conn, nil
+			}
+			failures = append(failures, a.err)
+			if begun < len(w.Servers) {
+				next.Reset(0)
+			}
+		case <-ctx.Done():
+			return nil, errors.Join(append(failures, context.Cause(ctx))...)
+		}
+	}
+	return nil, errors.Join(failures...)
 }
 
 // DialServer connects to a server as a member of its cluster.

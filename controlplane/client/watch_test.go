@@ -55,6 +55,25 @@ func TestWatchResumes(t *testing.T) {
 	}
 }
 
+// A watch whose connection is dead begins anew after three pulses.
+func TestASilentWatchBeginsAnew(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
+	var streams atomic.Int32
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/services/web", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Skerry-Pulse", "20ms")
+		line(w, "{\"revision\":%d}\n", streams.Add(1))
+		<-r.Context().Done()
+	})
+	s := dialer(t, Options{}).Server(resources.Endpoint{Socket: serve(t, mux).socket})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	err := s.WatchService(ctx, "web", func(s resources.ServiceStatus) (bool, error) { return s.Revision < 2, nil })
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 func TestWatchEnds(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	mux := http.NewServeMux()

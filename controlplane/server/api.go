@@ -23,7 +23,7 @@ import (
 // the server that leads.
 func (s *Server) Handler() http.Handler {
 	leader, mux := s.leaderHandler(), http.NewServeMux()
-	mux.Handle("/", s.led(leader))
+	mux.Handle("/", s.led(present(leader)))
 	mux.Handle("/v2/", s.registryHandler())
 	mux.HandleFunc("GET /v1/cluster", s.getCluster)
 	mux.Handle("GET /metrics", metrics.Handler(s.measures.registry))
@@ -60,6 +60,17 @@ func (s *Server) leaderHandler() *http.ServeMux {
 	mux.Handle("GET /v1/images/{name...}", api.Handler(s.getImage))
 	mux.Handle("DELETE /v1/images/{name...}", api.Handler(s.deleteImage))
 	return mux
+}
+
+// present serves calls whose callers are still there; see api.Expect.
+func present(handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := api.Await(r); err != nil {
+			api.Handler(func(*http.Request) (any, error) { return nil, err }).ServeHTTP(w, r)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	})
 }
 
 // update commits what change makes of the present state, again where the state

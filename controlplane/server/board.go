@@ -137,7 +137,6 @@ type reports struct {
 	mu    sync.Mutex // guards all below
 	began time.Time  // when the leader began
 	awake time.Time  // when the server last was seen to run
-	woke  time.Time  // when it last was seen to have been stopped
 	heard map[resources.NodeID]time.Time
 	seen  map[resources.NodeID][]resources.ReplicaStatus
 	// gone nodes are given up, and held ones fell silent with many others. They
@@ -224,7 +223,6 @@ const maxPause = Heartbeat
 func (r *reports) wake(now time.Time) {
 	away := now.Sub(r.awake)
 	if away > maxPause && !r.awake.IsZero() {
-		r.woke = now
 		r.began = r.began.Add(away)
 		for id, at := range r.heard {
 			r.heard[id] = at.Add(away)
@@ -233,15 +231,6 @@ func (r *reports) wake(now time.Time) {
 	if away > 0 {
 		r.awake = now
 	}
-}
-
-// outdated is true for calls that may have waited while the server was stopped:
-// those that come within a pulse after it.
-func (r *reports) outdated(now time.Time) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.wake(now)
-	return now.Sub(r.woke) < Pulse
 }
 
 // keepAwake notices a server that is stopped, until ctx ends.

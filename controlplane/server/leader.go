@@ -146,11 +146,6 @@ func (s *Server) observe(ctx context.Context) {
 // led serves a call on the server that leads: here, or there.
 func (s *Server) led(local http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.reports.outdated(time.Now()) {
-			// Its caller may have gone, said it again elsewhere, and something else
-			// since. Who is still there says it again.
-			panic(http.ErrAbortHandler)
-		}
 		patience := time.NewTimer(leaderPatience)
 		defer patience.Stop()
 		for {
@@ -244,6 +239,8 @@ func (s *Server) transport(to resources.ServerAddress) http.RoundTripper {
 		t = &http.Transport{
 			DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return s.Dial(ctx, to) },
 			IdleConnTimeout: time.Minute,
+			// The body comes once the leader asks for it; see api.Expect.
+			ExpectContinueTimeout: api.ExpectPatience,
 		}
 		s.transports[to] = t
 	}

@@ -68,7 +68,7 @@ func newCluster(dir string, log *slog.Logger) *cluster {
 	c.election = &election{members: c.members, observers: map[chan string]*machine{}}
 	c.user = &machine{name: "user", cluster: c, up: true, running: make(chan struct{})}
 	close(c.user.running)
-	c.Server = client.NewDialer(client.Options{}).Over(c.user.dialServers)
+	c.Server = client.NewDialer(client.Options{}).Member(c.user.way)
 	return c
 }
 
@@ -217,7 +217,7 @@ func (c *cluster) ask(call func(ctx context.Context) error) (err error) {
 
 // peek reads from the server that leads, past the network. It is false where
 // none does.
-func (c *cluster) peek(path string, value any) (answered bool) {
+func (c *cluster) peek(path string, value any) bool {
 	m := c.election.who()
 	if m == nil || m.isStopped() {
 		return false
@@ -228,7 +228,6 @@ func (c *cluster) peek(path string, value any) (answered bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 	defer cancel()
 	recorder := httptest.NewRecorder()
-	defer func() { recover() }() //nolint:errcheck // a call that comes just after a pause is broken off
 	handler.ServeHTTP(recorder, httptest.NewRequestWithContext(ctx, http.MethodGet, path, nil))
 	return recorder.Code == http.StatusOK && json.Unmarshal(recorder.Body.Bytes(), value) == nil
 }

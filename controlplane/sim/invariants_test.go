@@ -6,14 +6,15 @@ import (
 	"slices"
 	"time"
 
+	"github.com/skerry-io/skerry/controlplane/server"
 	"github.com/skerry-io/skerry/resources"
 )
 
 const (
 	// strayTime is how long something may run or be wanted that the leader can
-	// see to be too much: until the agent's next attempt to reach a server
-	// (agent.longWait, 3 s, and 2 s for each server that is away) and its report.
-	strayTime = 10 * time.Second
+	// see to be too much: until the agent notices that its connections are dead
+	// (three pulses, 9 s), has another one, and has reported.
+	strayTime = 15 * time.Second
 	// settleTime is how long it takes after the last fault until all is as wanted:
 	// the longest wait of a replica that failed often (1 min), a few times, and
 	// what moves one after the other.
@@ -126,10 +127,11 @@ func (i *invariants) notOvercommitted() error {
 	return nil
 }
 
-// reached is true for a node that the leader can reach.
+// reached is true for a node that the leader can reach. A new leader hears
+// everybody before it decides anything.
 func (i *invariants) reached(m *machine) bool {
 	leader := i.election.who()
-	return leader != nil && leader.serves() && !leader.isStopped() && i.members.majority(leader) && m.runsAgent() && i.network.reach(leader, m)
+	return leader != nil && i.election.reign() > server.NodeTimeout && leader.serves() && !leader.isStopped() && i.members.majority(leader) && m.runsAgent() && i.network.reach(leader, m)
 }
 
 // doubles: of each revision, one replica is wanted in a slot, among the nodes

@@ -3,7 +3,6 @@ package sim
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -177,7 +176,7 @@ func (m *machine) runAgent(ctx context.Context) error {
 	dialer := client.NewDialer(client.Options{Log: log})
 	defer dialer.Close()
 	a, err := agent.New(agent.Config{
-		Runtime: m.containers, Server: dialer.Over(m.dialServers), ControlPlane: noControlPlane{}, ServerTransport: http.DefaultTransport,
+		Runtime: m.containers, Server: dialer.Member(m.way), ControlPlane: noControlPlane{}, ServerTransport: http.DefaultTransport,
 		Data: m.data, Version: "sim", Log: log,
 		Machine: func() (agent.Machine, error) {
 			return agent.Machine{Capacity: m.capacity, Addresses: []string{m.name}}, nil
@@ -201,26 +200,15 @@ func (noControlPlane) Stop(context.Context) error { return nil }
 // serverTimeout is that of package client.
 const serverTimeout = 2 * time.Second
 
-// dialServers connects to the first server that answers, of those that the
-// machine knows.
-func (m *machine) dialServers(ctx context.Context) (net.Conn, error) {
-	known := m.cluster.addresses()
-	if m.containers != nil {
-		said, _, err := agent.Cluster(m.data)
-		if err != nil {
-			return nil, err
-		}
-		known = said.Servers
+// way leads to the servers that the machine knows.
+func (m *machine) way() (client.Way, error) {
+	w := client.Way{Servers: m.cluster.addresses(), Dial: m.dialServer}
+	if m.containers == nil {
+		return w, nil
 	}
-	var failures []error
-	for _, at := range known {
-		conn, err := m.dialServer(ctx, at)
-		if err == nil {
-			return conn, nil
-		}
-		failures = append(failures, err)
-	}
-	return nil, fmt.Errorf("%w: %w", client.ErrUnreachable, errors.Join(failures...))
+	said, _, err := agent.Cluster(m.data)
+	w.Servers = said.Servers
+	return w, err
 }
 
 func (m *machine) dialServer(ctx context.Context, at resources.ServerAddress) (net.Conn, error) {

@@ -194,7 +194,7 @@ func (e *election) review() {
 		for i, c := range e.waiting {
 			if e.good(c.machine) {
 				e.waiting = slices.Delete(e.waiting, i, i+1)
-				e.leader, e.missed = &term{election: e, machine: c.machine, process: c.machine.serving(), value: c.value}, time.Time{}
+				e.leader, e.missed = &term{election: e, machine: c.machine, process: c.machine.serving(), value: c.value, began: time.Now()}, time.Time{}
 				c.won <- e.leader
 				break
 			}
@@ -230,6 +230,16 @@ func (e *election) vacate() {
 	}
 }
 
+// reign is how long the present leader has led.
+func (e *election) reign() time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.leader == nil {
+		return 0
+	}
+	return time.Since(e.leader.began)
+}
+
 // who is the machine of the server that leads, or nil.
 func (e *election) who() *machine {
 	e.mu.Lock()
@@ -246,6 +256,7 @@ type term struct {
 	machine *machine
 	process *process
 	value   string
+	began   time.Time
 	ctx     context.Context //nolint:containedctx // it is the term
 	end     context.CancelFunc
 	over    bool // guarded by the election's mu
