@@ -61,15 +61,8 @@ func (n *nodeServer) WatchAssignment(ctx context.Context, _ resources.NodeID, _ 
 func TestTheServerHearsOfConditions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, ahead := &nodeServer{}, atomic.Int64{}
-		a := &Agent{
-			Config: Config{
-				Server: server, Data: t.TempDir(), Log: slog.New(slog.DiscardHandler),
-				Machine: func() (Machine, error) { return Machine{}, nil },
-				Skew: func() (time.Duration, bool) { return time.Duration(ahead.Load()), true },
-			},
-			loop:       newLoop(newFake(), slog.New(slog.DiscardHandler)),
-			conditions: map[resources.NodeConditionType]resources.NodeCondition{},
-		}
+		a := newAgent(t, &fakePlane{})
+		a.Server, a.Skew = server, func() (time.Duration, bool) { return time.Duration(ahead.Load()), true }
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- a.attend(ctx, nil) }()
@@ -78,7 +71,7 @@ func TestTheServerHearsOfConditions(t *testing.T) {
 			advance(2 * heartbeat)
 		}
 		cancel()
-		<-done
+		<-done //nolint:errcheck // it was ended
 		var heard []bool
 		for _, node := range server.said {
 			heard = append(heard, node.Has(resources.ClockSkew))
