@@ -22,6 +22,8 @@ type Cluster struct {
 	ID string `json:"id,omitempty" iac:"computed"`
 	// Endpoint of the cluster, for `cluster` of what runs on it.
 	Endpoint string `json:"endpoint,omitempty" iac:"computed"`
+	// IDs of the nodes: those of `servers` and then those of `workers`, in their order.
+	Nodes []string `json:"nodes,omitempty" iac:"computed"`
 }
 
 // patience is how long a read waits for a machine before it keeps the state.
@@ -42,44 +44,29 @@ var cluster = definition.Resource[*Connections, Cluster]{
 }
 
 func planCluster(_ context.Context, _ *Connections, p *definition.Planning[Cluster]) resources.Problems {
-	if p.Prior != nil && (p.Prior.Endpoint == "" || !p.Known("servers") || !slices.Equal(p.Prior.Servers, p.Planned.Servers)) {
+	if p.Prior == nil {
+		return nil
+	}
+	broken := p.Prior.Endpoint == ""
+	servers := broken || !p.Known("servers") || !slices.Equal(p.Prior.Servers, p.Planned.Servers)
+	if servers {
 		p.MayChange("endpoint")
 	}
-	return nil
-}
-
-// machine is a node of the cluster as the user names it.
-type machine struct {
-	resources.Endpoint
-	// path is the attribute that names it, as in "workers[1]".
-	path string
-}
-
-// machines lists the nodes, the servers first.
-func (c *Cluster) machines() ([]machine, error) {
-	var all []machine
-	for _, list := range []struct {
-		name  string
-		texts []string
-	}{{"servers", c.Servers}, {"workers", c.Workers}} {
-		for i, text := range list.texts {
-			path := fmt.Sprintf("%s[%d]", list.name, i)
-			e, err := resources.ParseEndpoint(text)
-			if err != nil {
-				return nil, resources.Invalid(path, "%v", err)
-			}
-			all = append(all, machine{agentEndpoint(e), path})
-		}
+	if servers || !p.Known("workers") || !slices.Equal(p.Prior.Workers, p.Planned.Workers) {
+		p.MayChange("nodes")
 	}
-	return all, nil
+	return nil
 }
 
 func createCluster(ctx context.Context, c *Connections, spec *Cluster) error {
 	var id [8]byte
 	rand.Read(id[:])
 	spec.ID = hex.EncodeToString(id[:])
-	machines, err := spec.machines()
+	machines, err := c.machinesOf(spec)
 	if err != nil {
+		return err
+	}
+	if err := c.prepare(ctx, machines); err != nil {
 		return err
 	}
 	// A create that was killed has made a cluster that no state knows.
@@ -102,17 +89,13 @@ func createCluster(ctx context.Context, c *Connections, spec *Cluster) error {
 		spec.ID = string(there.ID)
 		break
 	}
-	return c.assemble(ctx, spec)
+	return c.assemble(ctx, spec, machines)
 }
 
 // assemble makes the cluster what is wanted, whatever is there of it: every node
 // is a member with a fresh certificate, and the control plane runs on the
 // servers. It returns when that is so, and every node is ready.
-func (c *Connections) assemble(ctx context.Context, spec *Cluster) error {
-	machines, err := spec.machines()
-	if err != nil {
-		return err
-	}
+func (c *Connections) assemble(ctx context.Context, spec *Cluster, machines []machine) error {
 	id := resources.ClusterID(spec.ID)
 	control, err := c.founded(ctx, spec, machines)
 	if err != nil {
@@ -143,6 +126,10 @@ func (c *Connections) assemble(ctx context.Context, spec *Cluster) error {
 		}
 	}
 	spec.Endpoint = resources.FormatEndpoints(servers)
+	spec.Nodes = nil
+	for _, node := range nodes {
+		spec.Nodes = append(spec.Nodes, string(node))
+	}
 	return nil
 }
 
@@ -256,20 +243,30 @@ func awaitReady(ctx context.Context, control *client.Server, id resources.NodeID
 const registerStep = 250 * time.Millisecond
 
 func readCluster(ctx context.Context, c *Connections, spec *Cluster) (definition.Reading, error) {
-	machines, err := spec.machines()
+	machines, err := c.machinesOf(spec)
 	if err != nil || len(machines) == 0 {
 		return definition.Reading{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var silent error
-	for _, m := range machines[:len(spec.Servers)] {
+	for i, m := range machines {
+		if i >= len(spec.Servers) && !m.given {
+			continue
+		}
 		info, err := c.machines.Agent(m.Endpoint).Node(ctx)
+		if err != nil && m.given {
+			if there, e := c.present(ctx, m.Endpoint); e == nil && !there {
+				// It was installed anew: an apply puts skerry there again.
+				spec.Endpoint = ""
+				return definition.Reading{}, nil
+			}
+		}
 		if err != nil {
 			silent = err
 			continue
 		}
-		if string(info.Cluster) != spec.ID || !info.Server {
+		if string(info.Cluster) != spec.ID || i < len(spec.Servers) && !info.Server {
 			// The machine is there and the control plane is not: an apply starts it.
 			spec.Endpoint = ""
 			return definition.Reading{}, nil
@@ -282,18 +279,21 @@ func readCluster(ctx context.Context, c *Connections, spec *Cluster) (definition
 }
 
 func updateCluster(ctx context.Context, c *Connections, prior, spec *Cluster) error {
-	before, err := prior.machines()
+	before, err := c.machinesOf(prior)
 	if err != nil {
 		return err
 	}
 	if spec.Endpoint == "" {
 		spec.Endpoint = prior.Endpoint
 	}
-	if err := c.assemble(ctx, spec); err != nil {
+	now, err := c.machinesOf(spec)
+	if err != nil {
 		return err
 	}
-	now, err := spec.machines()
-	if err != nil {
+	if err := c.prepare(ctx, now); err != nil {
+		return err
+	}
+	if err := c.assemble(ctx, spec, now); err != nil {
 		return err
 	}
 	endpoints, err := resources.ParseEndpoints(spec.Endpoint)
@@ -305,16 +305,28 @@ func updateCluster(ctx context.Context, c *Connections, prior, spec *Cluster) er
 		if slices.ContainsFunc(now, func(n machine) bool { return n.Node == m.Node }) {
 			continue
 		}
-		if err := c.dismiss(ctx, control, resources.ClusterID(spec.ID), m); err != nil {
+		// A machine that was installed anew is another node.
+		stays := slices.ContainsFunc(now, func(n machine) bool { return n.Place() == m.Place() })
+		if err := c.dismiss(ctx, control, resources.ClusterID(spec.ID), m, stays); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// releasePatience is how long a node that leaves may take to remove what the
+// cluster has there, and its machine to answer at all.
+const releasePatience = time.Minute
+
 // dismiss removes a node from the cluster: its replicas move elsewhere first.
-// One that is silent, or gone, has none to move.
-func (c *Connections) dismiss(ctx context.Context, control *client.Server, id resources.ClusterID, m machine) error {
+// One that is silent, or gone, has none to move. stays is true where the machine
+// is another node of the cluster now.
+func (c *Connections) dismiss(ctx context.Context, control *client.Server, id resources.ClusterID, m machine, stays bool) error {
+	if m.Node == "" {
+		if err := c.identify(ctx, &m); err != nil {
+			return err
+		}
+	}
 	err := control.PutAvailability(ctx, m.Node, resources.NodeDrained)
 	if err == nil {
 		err = control.WatchNode(ctx, m.Node, func(s resources.NodeStatus) (bool, error) { return s.Ready && s.Replicas > 0, nil })
@@ -322,17 +334,22 @@ func (c *Connections) dismiss(ctx context.Context, control *client.Server, id re
 	if err != nil && !api.IsNotFound(err) && !errors.Is(err, api.ErrGone) {
 		return fmt.Errorf("move the replicas of node %s elsewhere: %w", m.Node, err)
 	}
-	short, cancel := context.WithTimeout(ctx, patience)
-	err = c.machines.Agent(m.Endpoint).Forget(short, id)
-	cancel()
-	if err != nil && !client.IsUnreachable(err) {
-		return err
+	if !stays {
+		short, cancel := context.WithTimeout(ctx, releasePatience)
+		err = c.release(short, m, id)
+		cancel()
+		if err != nil && !client.IsUnreachable(err) {
+			return err
+		}
+		if err != nil && m.given {
+			c.log.Warn("the machine does not answer, and keeps what skerry has there; `skerry abandon` on it removes that", "machine", m.Host, "err", err)
+		}
 	}
 	return control.DeleteNode(ctx, m.Node)
 }
 
 func deleteCluster(ctx context.Context, c *Connections, spec *Cluster) ([]string, error) {
-	machines, err := spec.machines()
+	machines, err := c.machinesOf(spec)
 	if err != nil {
 		return nil, err
 	}
@@ -341,7 +358,7 @@ func deleteCluster(ctx context.Context, c *Connections, spec *Cluster) ([]string
 	slices.Reverse(machines)
 	for _, m := range machines {
 		warning, err := c.untilGone(ctx, []resources.Endpoint{m.Endpoint}, func(ctx context.Context) error {
-			return c.machines.Agent(m.Endpoint).Forget(ctx, resources.ClusterID(spec.ID))
+			return c.release(ctx, m, resources.ClusterID(spec.ID))
 		})
 		if err != nil {
 			return warnings, err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/skerry-io/skerry/controlplane/client"
 	"github.com/skerry-io/skerry/libvirtnodes"
+	"github.com/skerry-io/skerry/provider/binary"
 	"github.com/skerry-io/skerry/resources"
 )
 
@@ -63,7 +64,9 @@ type Connections struct {
 	settings    Settings
 	hypervisors *libvirtnodes.Hypervisors
 	machines    *client.Dialer
-	log         *slog.Logger
+	// program gives the skerry program for a GOARCH.
+	program func(arch string) ([]byte, error)
+	log     *slog.Logger
 }
 
 // connect makes the connections. It reaches for nothing: each is made when it
@@ -74,7 +77,7 @@ func connect(log *slog.Logger) func(context.Context, *Settings) (*Connections, e
 		if s.SSH != nil {
 			ssh = *s.SSH
 		}
-		c := &Connections{settings: *s, hypervisors: libvirtnodes.New(log), log: log}
+		c := &Connections{settings: *s, hypervisors: libvirtnodes.New(log), program: binary.For, log: log}
 		c.machines = client.NewDialer(client.Options{User: ssh.User, Key: ssh.Key, Agent: ssh.Agent, Log: log})
 		return c, nil
 	}

@@ -55,6 +55,7 @@ func command(out, logs io.Writer) *cobra.Command {
 		}
 		return slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: level}))
 	}
+	root.AddCommand(adoptCommand(logger), abandonCommand(logger), renewCommand(), dialCommand())
 	root.AddCommand(firstbootCommand(logger), agentCommand(logger), serverCommand(logger), devCommand(logger), statusCommand(logger))
 	return root
 }
