@@ -27,7 +27,7 @@ func adoptCommand(logger func() *slog.Logger) *cobra.Command {
 
 func abandonCommand(logger func() *slog.Logger) *cobra.Command {
 	return &cobra.Command{
-		Use: "abandon", Short: "Take skerry off this machine", Args: cobra.NoArgs, Hidden: true,
+		Use: "abandon", Short: "Take skerry off this machine, which was there before it", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return firstboot.Abandon(c.Context(), logger()) },
 	}
 }

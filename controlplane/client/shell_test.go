@@ -22,7 +22,7 @@ func given(s *sshtest.Server) resources.Endpoint {
 }
 
 func TestRun(t *testing.T) {
-	s := sshtest.Start(t, sshtest.Options{})
+	s := sshtest.Start(t, sshtest.Login(t), sshtest.Options{})
 	s.Know(t)
 	d := dialer(t, Options{})
 	got, err := d.Run(t.Context(), given(s), `read a; echo "it's $a"`, strings.NewReader("here\n"))
@@ -43,7 +43,7 @@ func TestRun(t *testing.T) {
 }
 
 func TestRunAsRoot(t *testing.T) {
-	s := sshtest.Start(t, sshtest.Options{Command: func(line string) *exec.Cmd {
+	s := sshtest.Start(t, sshtest.Login(t), sshtest.Options{Command: func(line string) *exec.Cmd {
 		return exec.Command("sh", "-c", "sudo() { echo sudo; shift; \"$@\"; }; "+line)
 	}})
 	s.Know(t)
@@ -76,7 +76,7 @@ while True:
     if not b: break
     os.write(1, b)
 ' "$4"; }; `
-	s := sshtest.Start(t, sshtest.Options{
+	s := sshtest.Start(t, sshtest.Login(t), sshtest.Options{
 		Command: func(line string) *exec.Cmd { return exec.Command("sh", "-c", play+line) },
 		Socket:  func(string) (string, error) { return "", os.ErrPermission },
 	})
@@ -100,7 +100,7 @@ while True:
 // A machine whose key nothing says is not logged in to, and the error says how
 // to pin it: as it stands there, the text makes it known.
 func TestAnUnknownHostKeyIsPrinted(t *testing.T) {
-	s := sshtest.Start(t, sshtest.Options{})
+	s := sshtest.Start(t, sshtest.Login(t), sshtest.Options{})
 	d := dialer(t, Options{})
 	_, err := d.Run(t.Context(), given(s), "true", nil)
 	if !IsUnreachable(err) || !strings.Contains(err.Error(), s.Fingerprint) || len(s.Ran()) > 0 {
@@ -122,7 +122,7 @@ func TestAnUnknownHostKeyIsPrinted(t *testing.T) {
 }
 
 func TestAKnownHostKeyThatChanged(t *testing.T) {
-	s := sshtest.Start(t, sshtest.Options{})
+	s := sshtest.Start(t, sshtest.Login(t), sshtest.Options{})
 	line := knownhosts.Line([]string{s.Host + ":" + s.Port}, newKey(t).PublicKey())
 	write(t, filepath.Join(os.Getenv("HOME"), ".ssh", "known_hosts"), line+"\n")
 	_, err := dialer(t, Options{}).Run(t.Context(), given(s), "true", nil)
@@ -133,7 +133,7 @@ func TestAKnownHostKeyThatChanged(t *testing.T) {
 
 // Others need no known_hosts: the endpoint that they get pins the key.
 func TestPin(t *testing.T) {
-	s := sshtest.Start(t, sshtest.Options{})
+	s := sshtest.Start(t, sshtest.Login(t), sshtest.Options{})
 	s.Know(t)
 	d := dialer(t, Options{})
 	e, err := d.Pin(t.Context(), given(s))

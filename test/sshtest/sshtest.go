@@ -48,15 +48,13 @@ type Options struct {
 	Socket func(path string) (string, error)
 }
 
-// Start starts a server that ends with the test. HOME is a new one with the key
-// that it takes, and without known hosts.
-func Start(t testing.TB, o Options) *Server {
+// Login makes a HOME with a key to log in with, and without known hosts.
+func Login(t testing.TB) ssh.PublicKey {
 	t.Helper()
 	home := t.TempDir()
 	t.Setenv("HOME", home)
 	t.Setenv("SSH_AUTH_SOCK", "")
-	s := &Server{options: o, config: &ssh.ServerConfig{}, conns: map[net.Conn]struct{}{}}
-	_, private := newKey(t)
+	mine, private := newKey(t)
 	block, err := ssh.MarshalPrivateKey(private, "")
 	if err != nil {
 		t.Fatal(err)
@@ -68,11 +66,13 @@ func Start(t testing.TB, o Options) *Server {
 	if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	mine, err := ssh.NewSignerFromSigner(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.accepted = mine.PublicKey()
+	return mine.PublicKey()
+}
+
+// Start starts a server that takes the key, and ends with the test.
+func Start(t testing.TB, accepted ssh.PublicKey, o Options) *Server {
+	t.Helper()
+	s := &Server{options: o, accepted: accepted, config: &ssh.ServerConfig{}, conns: map[net.Conn]struct{}{}}
 	key, _ := newKey(t)
 	s.HostKey, s.Fingerprint = key.PublicKey(), ssh.FingerprintSHA256(key.PublicKey())
 	s.config.PublicKeyCallback = s.check
@@ -108,7 +108,14 @@ func newKey(t testing.TB) (ssh.Signer, ed25519.PrivateKey) {
 func (s *Server) Know(t testing.TB) {
 	t.Helper()
 	line := knownhosts.Line([]string{net.JoinHostPort(s.Host, s.Port)}, s.HostKey)
-	if err := os.WriteFile(filepath.Join(os.Getenv("HOME"), ".ssh", "known_hosts"), []byte(line+"\n"), 0o600); err != nil {
+	file, err := os.OpenFile(filepath.Join(os.Getenv("HOME"), ".ssh", "known_hosts"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err == nil {
+		_, err = file.WriteString(line + "\n")
+	}
+	if err == nil {
+		err = file.Close()
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 }
