@@ -18,6 +18,8 @@ import (
 // Cluster is skerry_cluster.
 type Cluster struct {
 	resources.Cluster
+	// Version of skerry that the nodes run, as in `1.2.3`. Nodes are upgraded one at a time: workers, then servers, the leader last. A plugin carries the program of its own version, and only that can be asked for. Left out, nodes stay at the version that they have; the attribute tells the earliest of them.
+	Version string `json:"version,omitempty" iac:"optional,computed"`
 	// ID of the cluster.
 	ID string `json:"id,omitempty" iac:"computed"`
 	// Endpoint of the cluster, for `cluster` of what runs on it.
@@ -33,7 +35,7 @@ var cluster = definition.Resource[*Connections, Cluster]{
 	Name:     "cluster",
 	Doc:      "Nodes that run services together, under a control plane on one, three or five of them.",
 	ImportID: "The ID is the endpoints of all nodes of the cluster, with a comma between.",
-	Timeouts: definition.Timeouts{Create: 10 * time.Minute, Read: time.Minute, Update: 10 * time.Minute, Delete: 5 * time.Minute},
+	Timeouts: definition.Timeouts{Create: 20 * time.Minute, Read: time.Minute, Update: time.Hour, Delete: 5 * time.Minute},
 	Check:    func(c *Cluster) resources.Problems { return c.Validate() },
 	Plan:     planCluster,
 	Create:   createCluster,
@@ -43,9 +45,20 @@ var cluster = definition.Resource[*Connections, Cluster]{
 	Import:   importCluster,
 }
 
-func planCluster(_ context.Context, _ *Connections, p *definition.Planning[Cluster]) resources.Problems {
+func planCluster(_ context.Context, c *Connections, p *definition.Planning[Cluster]) resources.Problems {
+	var problems resources.Problems
+	runs := ""
+	if p.Prior != nil {
+		runs = p.Prior.Version
+	}
+	// c is nil where the provider's own configuration is not known yet.
+	if c != nil && p.Known("version") {
+		if reason := checkVersion(p.Planned.Version, runs, c.version); reason != "" {
+			problems.Addf("version", "%s", reason)
+		}
+	}
 	if p.Prior == nil {
-		return nil
+		return problems
 	}
 	broken := p.Prior.Endpoint == ""
 	servers := broken || !p.Known("servers") || !slices.Equal(p.Prior.Servers, p.Planned.Servers)
@@ -55,7 +68,7 @@ func planCluster(_ context.Context, _ *Connections, p *definition.Planning[Clust
 	if servers || !p.Known("workers") || !slices.Equal(p.Prior.Workers, p.Planned.Workers) {
 		p.MayChange("nodes")
 	}
-	return nil
+	return problems
 }
 
 func createCluster(ctx context.Context, c *Connections, spec *Cluster) error {
@@ -89,24 +102,28 @@ func createCluster(ctx context.Context, c *Connections, spec *Cluster) error {
 		spec.ID = string(there.ID)
 		break
 	}
-	return c.assemble(ctx, spec, machines)
+	control, err := c.assemble(ctx, spec, machines)
+	if err != nil {
+		return err
+	}
+	return c.follow(ctx, control, spec, "", machines)
 }
 
 // assemble makes the cluster what is wanted, whatever is there of it: every node
 // is a member with a fresh certificate, and the control plane runs on the
-// servers. It returns when that is so, and every node is ready.
-func (c *Connections) assemble(ctx context.Context, spec *Cluster, machines []machine) error {
+// servers. It returns the way there when that is so, and every node is ready.
+func (c *Connections) assemble(ctx context.Context, spec *Cluster, machines []machine) (*client.Server, error) {
 	id := resources.ClusterID(spec.ID)
 	control, err := c.founded(ctx, spec, machines)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var wanted, nodes []resources.NodeID
 	var servers []resources.Endpoint
 	for i, m := range machines {
 		node, err := c.enlist(ctx, control, m, resources.ClusterConfig{ID: id, Name: spec.Name})
 		if err != nil {
-			return err
+			return nil, err
 		}
 		nodes = append(nodes, node)
 		if i < len(spec.Servers) {
@@ -115,14 +132,14 @@ func (c *Connections) assemble(ctx context.Context, spec *Cluster, machines []ma
 		}
 	}
 	if err := control.PutServers(ctx, wanted); err != nil {
-		return err
+		return nil, err
 	}
 	if err := awaitServers(ctx, control); err != nil {
-		return err
+		return nil, err
 	}
 	for _, node := range nodes {
 		if err := awaitReady(ctx, control, node); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	spec.Endpoint = resources.FormatEndpoints(servers)
@@ -130,7 +147,7 @@ func (c *Connections) assemble(ctx context.Context, spec *Cluster, machines []ma
 	for _, node := range nodes {
 		spec.Nodes = append(spec.Nodes, string(node))
 	}
-	return nil
+	return c.machines.Server(servers...), nil
 }
 
 // founded returns the control plane of the cluster: that of any node that runs
@@ -275,6 +292,12 @@ func readCluster(ctx context.Context, c *Connections, spec *Cluster) (definition
 	if silent != nil {
 		return definition.Reading{Warnings: []string{fmt.Sprintf("the state of cluster %s stays as it was: %v", spec.Name, silent)}}, nil
 	}
+	if endpoints, err := resources.ParseEndpoints(spec.Endpoint); err == nil {
+		m := &members{Connections: c, control: c.machines.Server(endpoints...), machines: machines}
+		if _, nodes, err := m.look(ctx); err == nil && len(nodes) > 0 {
+			spec.Version = runs(nodes)
+		}
+	}
 	return definition.Reading{}, nil
 }
 
@@ -293,14 +316,10 @@ func updateCluster(ctx context.Context, c *Connections, prior, spec *Cluster) er
 	if err := c.prepare(ctx, now); err != nil {
 		return err
 	}
-	if err := c.assemble(ctx, spec, now); err != nil {
-		return err
-	}
-	endpoints, err := resources.ParseEndpoints(spec.Endpoint)
+	control, err := c.assemble(ctx, spec, now)
 	if err != nil {
 		return err
 	}
-	control := c.machines.Server(endpoints...)
 	for _, m := range before {
 		if slices.ContainsFunc(now, func(n machine) bool { return n.Node == m.Node }) {
 			continue
@@ -311,7 +330,7 @@ func updateCluster(ctx context.Context, c *Connections, prior, spec *Cluster) er
 			return err
 		}
 	}
-	return nil
+	return c.follow(ctx, control, spec, prior.Version, now)
 }
 
 // releasePatience is how long a node that leaves may take to remove what the
@@ -425,5 +444,7 @@ func importCluster(ctx context.Context, c *Connections, id string) (*Cluster, er
 		return nil, err
 	}
 	spec.Name, spec.Endpoint = there.Name, resources.FormatEndpoints(servers)
-	return spec, nil
+	nodes, err := c.machines.Server(servers...).Nodes(ctx)
+	spec.Version = runs(nodes)
+	return spec, err
 }

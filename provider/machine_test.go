@@ -95,6 +95,14 @@ func newDebians(t *testing.T, n int) []*debian {
 	if testing.Short() {
 		t.Skip("needs Podman and root; left out by -short")
 	}
+	// The compiler's files are in the HOME that the login replaces.
+	for _, name := range []string{"GOCACHE", "GOPATH"} {
+		out, err := exec.Command("go", "env", name).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv(name, strings.TrimSpace(string(out)))
+	}
 	login := sshtest.Login(t)
 	bridge := filepath.Base(shortDirectory(t))
 	command(t, "ip", "netns", "add", bridge)
@@ -279,7 +287,7 @@ func program(t *testing.T, version string) []byte {
 func plugin(t *testing.T, version string) *Connections {
 	t.Helper()
 	text := program(t, version)
-	c, err := connect(slog.New(slog.NewTextHandler(testLog{t}, nil)))(t.Context(), &Settings{})
+	c, err := connect(slog.New(slog.NewTextHandler(testLog{t}, nil)), version)(t.Context(), &Settings{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -308,10 +316,7 @@ func (c *Connections) control(t *testing.T, spec *Cluster) *client.Server {
 // The whole life of machines that were there before skerry: what one lacks is
 // named, they join, are repaired, and are left as they were.
 func TestMachinesThatWereThere(t *testing.T) {
-	home := os.Getenv("HOME")
 	machines := newDebians(t, 2)
-	t.Setenv("GOCACHE", filepath.Join(home, ".cache/go-build"))
-	t.Setenv("GOPATH", filepath.Join(home, "go"))
 	server, worker := machines[0], machines[1]
 	c := plugin(t, "0.1.0")
 	spec := &Cluster{Cluster: resources.Cluster{Name: "home", Servers: []string{server.endpoint()}, Workers: []string{worker.endpoint()}}}
