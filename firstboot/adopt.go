@@ -29,7 +29,7 @@ func Adopt(ctx context.Context, id resources.NodeID, log *slog.Logger) error {
 		return err
 	}
 	log.Info("this machine becomes a node", "name", node.Name, "id", node.ID)
-	if _, err := writeGuestFiles(); err != nil {
+	if err := writeGuestFiles(); err != nil {
 		return err
 	}
 	for unit, target := range map[string]string{filepath.Join(units, agentUnit): "multi-user.target", podmanUnit: "sockets.target"} {
@@ -56,19 +56,17 @@ func nodeName(host string) string {
 	return name[:min(len(name), resources.MaxNameLength)]
 }
 
-func writeGuestFiles() (news bool, err error) {
+func writeGuestFiles() error {
 	all, err := guestFiles()
 	if err != nil {
-		return false, err
+		return err
 	}
 	for _, f := range all {
-		written, err := writeFile(f)
-		if err != nil {
-			return false, fmt.Errorf("write %s: %w", f.path, err)
+		if _, err := writeFile(f); err != nil {
+			return fmt.Errorf("write %s: %w", f.path, err)
 		}
-		news = news || written
 	}
-	return news, nil
+	return nil
 }
 
 // Abandon takes skerry off this machine: its units, its data, its program. What
@@ -138,7 +136,7 @@ const Previous = ".previous"
 // anew what runs here. Containers run on. It returns when the agent was started
 // and the control plane, where the node has one, answers.
 func Renew(ctx context.Context) error {
-	if _, err := writeGuestFiles(); err != nil {
+	if err := writeGuestFiles(); err != nil {
 		return err
 	}
 	if err := run(ctx, "systemctl", "daemon-reload"); err != nil {

@@ -268,23 +268,16 @@ func readCluster(ctx context.Context, c *Connections, spec *Cluster) (definition
 	defer cancel()
 	var silent error
 	for i, m := range machines {
-		if i >= len(spec.Servers) && !m.given {
+		server := i < len(spec.Servers)
+		if !server && !m.given {
 			continue
 		}
-		info, err := c.machines.Agent(m.Endpoint).Node(ctx)
-		if err != nil && m.given {
-			if there, e := c.present(ctx, m.Endpoint); e == nil && !there {
-				// It was installed anew: an apply puts skerry there again.
-				spec.Endpoint = ""
-				return definition.Reading{}, nil
-			}
-		}
-		if err != nil {
+		there, err := c.takesPart(ctx, m, resources.ClusterID(spec.ID), server)
+		switch {
+		case err != nil:
 			silent = err
-			continue
-		}
-		if string(info.Cluster) != spec.ID || i < len(spec.Servers) && !info.Server {
-			// The machine is there and the control plane is not: an apply starts it.
+		case !there:
+			// The machine is there and skerry is not: an apply starts it.
 			spec.Endpoint = ""
 			return definition.Reading{}, nil
 		}
@@ -299,6 +292,22 @@ func readCluster(ctx context.Context, c *Connections, spec *Cluster) (definition
 		}
 	}
 	return definition.Reading{}, nil
+}
+
+// takesPart tells whether a machine does for the cluster what it should. It is an
+// error where that is not known.
+func (c *Connections) takesPart(ctx context.Context, m machine, id resources.ClusterID, server bool) (bool, error) {
+	info, err := c.machines.Agent(m.Endpoint).Node(ctx)
+	if err == nil {
+		return info.Cluster == id && (info.Server || !server), nil
+	}
+	if m.given {
+		// One that was installed anew has nothing of skerry's.
+		if there, e := c.present(ctx, m.Endpoint); e == nil && !there {
+			return false, nil
+		}
+	}
+	return false, err
 }
 
 func updateCluster(ctx context.Context, c *Connections, prior, spec *Cluster) error {

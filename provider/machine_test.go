@@ -81,7 +81,7 @@ start() {
 for u in $units; do
 	case $verb in
 	start) start $u ;;
-	restart) stop $u; rm -f /run/skerry/server.sock; start $u ;;
+	restart) stop $u; rm -f "/run/skerry/$(echo ${u%.service} | sed s/skerry-//).sock"; start $u ;;
 	enable) touch "$STATE/$u.enabled"; [ -z "$now" ] || start $u ;;
 	disable) rm -f "$STATE/$u.enabled" /etc/systemd/system/*.wants/$u; [ -z "$now" ] || stop $u ;;
 	is-enabled) [ -e "$STATE/$u.enabled" ] || exit 1 ;;
@@ -105,18 +105,18 @@ func newDebians(t *testing.T, n int) []*debian {
 	}
 	login := sshtest.Login(t)
 	bridge := filepath.Base(shortDirectory(t))
-	command(t, "ip", "netns", "add", bridge)
-	t.Cleanup(func() { command(t, "ip", "netns", "delete", bridge) })
-	command(t, "ip", "-n", bridge, "link", "add", "bridge", "type", "bridge")
-	command(t, "ip", "-n", bridge, "link", "set", "bridge", "up")
+	ip(t, "netns", "add", bridge)
+	t.Cleanup(func() { ip(t, "netns", "delete", bridge) })
+	ip(t, "-n", bridge, "link", "add", "bridge", "type", "bridge")
+	ip(t, "-n", bridge, "link", "set", "bridge", "up")
 	all := make([]*debian, n)
 	for i := range all {
 		d := &debian{dir: shortDirectory(t), podman: podmantest.StartService(t), address: fmt.Sprintf("10.77.0.%d", i+1)}
 		port := fmt.Sprintf("port%d", i)
-		command(t, "ip", "-n", bridge, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", d.podman.Namespace)
-		command(t, "ip", "-n", bridge, "link", "set", port, "master", "bridge", "up")
-		command(t, "ip", "-n", d.podman.Namespace, "addr", "add", d.address+"/24", "dev", "eth0")
-		command(t, "ip", "-n", d.podman.Namespace, "link", "set", "eth0", "up")
+		ip(t, "-n", bridge, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", d.podman.Namespace)
+		ip(t, "-n", bridge, "link", "set", port, "master", "bridge", "up")
+		ip(t, "-n", d.podman.Namespace, "addr", "add", d.address+"/24", "dev", "eth0")
+		ip(t, "-n", d.podman.Namespace, "link", "set", "eth0", "up")
 		d.start(t, login)
 		all[i] = d
 	}
@@ -223,7 +223,7 @@ func (d *debian) left(t *testing.T) []string {
 	t.Helper()
 	var left []string
 	for name := range debianPlaces {
-		err := filepath.WalkDir(filepath.Join(d.dir, name), func(path string, entry os.DirEntry, err error) error {
+		err := filepath.WalkDir(filepath.Join(d.dir, name), func(path string, _ os.DirEntry, err error) error {
 			if err == nil && strings.Contains(strings.TrimPrefix(path, d.dir), "skerry") {
 				left = append(left, path)
 			}
@@ -248,10 +248,10 @@ func shortDirectory(t *testing.T) string {
 	return dir
 }
 
-func command(t *testing.T, name string, args ...string) {
+func ip(t *testing.T, args ...string) {
 	t.Helper()
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-		t.Fatalf("%s %s: %v: %s", name, strings.Join(args, " "), err, out)
+	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+		t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, out)
 	}
 }
 

@@ -141,8 +141,8 @@ func upgradeAll(ctx context.Context, f fleet, version string) error {
 func whole(ctx context.Context, f fleet, version string) (resources.NodeStatus, bool, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, wholePatience, fmt.Errorf("it did not change within %s", wholePatience))
 	defer cancel()
-	why := "nothing was heard of the cluster"
 	for {
+		var why string
 		cluster, nodes, err := f.look(ctx)
 		switch {
 		case err == nil:

@@ -92,7 +92,9 @@ func TestUpgradesGoOneAtATime(t *testing.T) {
 		{"the next apply goes on where it failed", func(f *fakeFleet) { f.node("w1").Version, f.node("s1").Ready = "1.1.0", false }, "s1 w2 s3 s2", ""},
 		{"a node is down", func(f *fakeFleet) { f.node("w1").Version, f.node("w1").Ready = "1.1.0", false }, "", "no further node is taken down: not ready: w1"},
 		{"two are down", func(f *fakeFleet) { f.node("s1").Ready, f.node("s3").Ready = false, false }, "", "not ready: s3"},
-		{"a node comes back", func(f *fakeFleet) { f.node("w1").Version, f.node("w1").Ready, f.down = "1.1.0", false, []string{"w2", "w1"} }, "w2 s1 s3 s2", ""},
+		{"a node comes back", func(f *fakeFleet) {
+			f.node("w1").Version, f.node("w1").Ready, f.down = "1.1.0", false, []string{"w2", "w1"}
+		}, "w2 s1 s3 s2", ""},
 		{"no leader", func(f *fakeFleet) { f.cluster.Leader = "" }, "", "no leader"},
 		{"a server joins", func(f *fakeFleet) { f.cluster.Waiting = "s3 catches up" }, "", "s3 catches up"},
 		{"a server has not joined", func(f *fakeFleet) { f.cluster.Members = f.cluster.Members[:2] }, "", "not run on all servers"},

@@ -51,8 +51,8 @@ func (d *Dialer) run(ctx context.Context, e resources.Endpoint, command string, 
 	if err != nil {
 		return "", fmt.Errorf("%w: open a session on %s: %w", ErrUnreachable, e.Host, err)
 	}
-	defer session.Close() //nolint:errcheck // it has ended
-	stop := context.AfterFunc(ctx, func() { session.Close() })
+	defer session.Close()                                      //nolint:errcheck // it has ended
+	stop := context.AfterFunc(ctx, func() { session.Close() }) //nolint:errcheck // it is given up
 	defer stop()
 	var out, said bytes.Buffer
 	session.Stdin, session.Stdout, session.Stderr = stdin, &out, &said
@@ -95,7 +95,7 @@ func dialAsRoot(ctx context.Context, client *ssh.Client, e resources.Endpoint) (
 	stop := context.AfterFunc(ctx, func() { session.Close() }) //nolint:errcheck // it is given up
 	err = session.Start(asRoot("") + program + " dial " + quote(e.Socket))
 	if err == nil {
-		_, err = c.Reader.ReadString('\n')
+		_, err = c.ReadString('\n')
 	}
 	if !stop() {
 		err = context.Cause(ctx)
