@@ -85,7 +85,7 @@ func Abandon(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	if found {
-		return fmt.Errorf("take skerry off this machine: node %s is in cluster %s still; remove it there first", node.Name, cluster.Name)
+		return fmt.Errorf("take skerry off this machine: node %s is in cluster %s still; remove it there first, or use --force where that is done", node.Name, cluster.Name)
 	}
 	log.Info("skerry leaves this machine", "name", node.Name, "id", node.ID)
 	for _, unit := range []string{serverUnit, agentUnit} {

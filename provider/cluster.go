@@ -370,7 +370,7 @@ func (c *Connections) dismiss(ctx context.Context, control *client.Server, id re
 			return err
 		}
 		if err != nil && m.given {
-			c.log.Warn("the machine does not answer, and keeps what skerry has there; `skerry abandon` on it removes that", "machine", m.Host, "err", err)
+			c.log.Warn("the machine does not answer, and keeps what skerry has there; `skerry abandon --force` on it removes that", "machine", m.Host, "err", err)
 		}
 	}
 	return control.DeleteNode(ctx, m.Node)

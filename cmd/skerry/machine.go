@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/skerry-io/skerry/controlplane/agent"
 	"github.com/skerry-io/skerry/controlplane/client"
 	"github.com/skerry-io/skerry/firstboot"
 	"github.com/skerry-io/skerry/resources"
@@ -26,10 +28,29 @@ func adoptCommand(logger func() *slog.Logger) *cobra.Command {
 }
 
 func abandonCommand(logger func() *slog.Logger) *cobra.Command {
-	return &cobra.Command{
-		Use: "abandon", Short: "Take skerry off this machine, which was there before it", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return firstboot.Abandon(c.Context(), logger()) },
+	c := &cobra.Command{Use: "abandon", Short: "Take skerry off this machine, which was there before it", Args: cobra.NoArgs}
+	force := c.Flags().Bool("force", false, "also where the node is in a cluster: its containers are removed, and what it has of the store")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if *force {
+			if err := forget(c.Context()); err != nil {
+				return err
+			}
+		}
+		return firstboot.Abandon(c.Context(), logger())
 	}
+	return c
+}
+
+// forget makes this node forget the cluster that it is in, which may have
+// removed it while it was away.
+func forget(ctx context.Context) error {
+	cluster, found, err := agent.Cluster(firstboot.Data)
+	if err != nil || !found {
+		return err
+	}
+	dialer := client.NewDialer(client.Options{})
+	defer dialer.Close()
+	return dialer.Agent(resources.Endpoint{Socket: resources.AgentSocket}).Forget(ctx, cluster.ID)
 }
 
 func renewCommand() *cobra.Command {
