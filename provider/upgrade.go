@@ -3,13 +3,11 @@ package provider
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/skerry-io/skerry/controlplane/api"
 	"github.com/skerry-io/skerry/controlplane/client"
 	"github.com/skerry-io/skerry/resources"
 )
@@ -144,15 +142,12 @@ func whole(ctx context.Context, f fleet, version string) (resources.NodeStatus, 
 	for {
 		var why string
 		cluster, nodes, err := f.look(ctx)
-		switch {
-		case err == nil:
+		if err == nil {
 			node, more := nextUpgrade(cluster, nodes, version)
 			if why = hindrance(cluster, nodes, node.ID); why == "" || !more {
 				return node, more, nil
 			}
-		case !client.IsUnreachable(err):
-			return resources.NodeStatus{}, false, err
-		default:
+		} else {
 			why = err.Error()
 		}
 		// The status of a cluster and of each of its nodes are watches of their
@@ -229,19 +224,15 @@ func (m *members) back(ctx context.Context, e resources.Endpoint, id resources.N
 	if info.Version != version {
 		return fmt.Errorf("its agent says that it is skerry %s, and the plugin's program should be %s: use a plugin that was built whole (make install)", info.Version, version)
 	}
+	// A watch that fails begins again: leaders change while servers restart.
 	for {
 		err := m.control.WatchNode(ctx, id, func(s resources.NodeStatus) (bool, error) { return !s.Ready || s.Version != version, nil })
-		switch {
-		case err == nil:
+		if err == nil {
 			return nil
-		case ctx.Err() != nil:
-			return fmt.Errorf("wait until the control plane hears it as skerry %s: %w", version, context.Cause(ctx))
-		case !client.IsUnreachable(err) && !api.IsNotFound(err) && !errors.Is(err, api.ErrGone):
-			return err
 		}
-		// A leader is elected.
 		select {
 		case <-ctx.Done():
+			return fmt.Errorf("wait until the control plane hears it as skerry %s: %w", version, err)
 		case <-time.After(registerStep):
 		}
 	}

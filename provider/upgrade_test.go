@@ -13,6 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/skerry-io/skerry/resources"
+	"github.com/skerry-io/skerry/test/debiantest"
+	"github.com/skerry-io/skerry/test/images"
 )
 
 func TestCheckVersion(t *testing.T) {
@@ -121,20 +123,35 @@ func TestUpgradesGoOneAtATime(t *testing.T) {
 	}
 }
 
-// From one version to the next, with a program in between that does not start.
+// From one version to the next, with a program in between that does not start,
+// while services run.
 func TestUpgrade(t *testing.T) {
-	machines := newDebians(t, 2)
-	server, worker := machines[0], machines[1]
-	spec := &Cluster{Cluster: resources.Cluster{Name: "home", Servers: []string{server.endpoint()}, Workers: []string{worker.endpoint()}}}
+	machines := debiantest.Start(t, 4)
+	worker, server := machines[3], machines[1]
+	// Not root, and so through sudo.
+	server.User = "admin"
+	reference := ""
+	for _, m := range machines {
+		reference = m.Podman.Load(t, images.Archive(t))
+	}
+	spec := &Cluster{Cluster: resources.Cluster{Name: "home", Workers: []string{worker.Endpoint()}}}
+	for _, m := range machines[:3] {
+		spec.Servers = append(spec.Servers, m.Endpoint())
+	}
 	if err := createCluster(t.Context(), plugin(t, "0.1.0"), spec); err != nil {
 		t.Fatal(err)
 	}
 	if spec.Version != "0.1.0" {
 		t.Fatalf("the version is %q", spec.Version)
 	}
+	c := plugin(t, "0.2.0")
+	web := Service{Service: resources.Service{Name: "web", Replicas: 4, Template: resources.Template{Image: reference}}, Cluster: spec.Endpoint}
+	if err := createService(t.Context(), c, &web); err != nil {
+		t.Fatal(err)
+	}
+	before := containers(t, machines)
 
 	// A newer plugin alone upgrades nothing.
-	c := plugin(t, "0.2.0")
 	again := *spec
 	if err := updateCluster(t.Context(), c, spec, &again); err != nil {
 		t.Fatal(err)
@@ -151,42 +168,60 @@ func TestUpgrade(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "workers[0]: node") || !strings.Contains(err.Error(), "no such machine") || !strings.Contains(err.Error(), "0 nodes took") {
 		t.Fatal(err)
 	}
-	if got := versions(t, c, spec); got != "0.1.0 0.1.0" {
+	if got := versions(t, c, spec); got != "0.1.0 0.1.0 0.1.0 0.1.0" {
 		t.Errorf("the nodes run %s", got)
 	}
-	if _, err := os.Stat(filepath.Join(server.dir, "bin/skerry.previous")); err == nil {
-		t.Error("the server was touched though the worker had failed")
+	for _, m := range machines[:3] {
+		if _, err := os.Stat(filepath.Join(m.Dir(), "bin/skerry.previous")); err == nil {
+			t.Error("a server was touched though the worker had failed")
+		}
 	}
 
 	if err := updateCluster(t.Context(), c, &again, &wanted); err != nil {
 		t.Fatal(err)
 	}
-	if got := versions(t, c, spec); got != "0.2.0 0.2.0" {
+	if got := versions(t, c, spec); got != "0.2.0 0.2.0 0.2.0 0.2.0" {
 		t.Errorf("the nodes run %s", got)
 	}
-	if got := server.read(t, "bin/skerry.previous"); got != string(program(t, "0.1.0")) {
+	if got := server.Read(t, "bin/skerry.previous"); got != string(program(t, "0.1.0")) {
 		t.Errorf("the server kept %d bytes of the program before", len(got))
 	}
-	if told := worker.read(t, "state/systemctl"); strings.Contains(told, "skerry-server") && !strings.Contains(told, "is-enabled") {
-		t.Errorf("a worker was told to %s", told)
+	if diff := cmp.Diff(before, containers(t, machines)); diff != "" {
+		t.Errorf("containers (-before +after):\n%s", diff)
 	}
 
-	// Back to the program before, as docs/upgrades.md says, and forward again.
-	back := "cd /usr/local/bin && mv skerry.previous skerry && skerry renew"
-	e, err := resources.ParseEndpoint(server.endpoint())
+	// Back to the program before, as docs/upgrades.md says.
+	e, err := resources.ParseEndpoint(server.Endpoint())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.machines.RunAsRoot(t.Context(), e, back, nil); err != nil {
+	if _, err := c.machines.RunAsRoot(t.Context(), e, "cd /usr/local/bin && mv skerry.previous skerry && skerry renew", nil); err != nil {
 		t.Fatal(err)
 	}
 	m := &members{Connections: c, control: c.control(t, spec)}
-	if err := m.back(t.Context(), e, resources.NodeID(spec.Nodes[0]), "0.1.0"); err != nil {
+	if err := m.back(t.Context(), e, resources.NodeID(spec.Nodes[1]), "0.1.0"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := readCluster(t.Context(), c, &wanted); err != nil || wanted.Version != "0.1.0" {
 		t.Errorf("%q, %v", wanted.Version, err)
 	}
+}
+
+// containers lists the running containers of all machines, with when each began.
+func containers(t *testing.T, machines []*debiantest.Machine) []string {
+	t.Helper()
+	var all []string
+	for _, m := range machines {
+		out, err := m.Podman.Podman(t.Context(), "ps", "--no-trunc", "--format", "{{.ID}} {{.StartedAt}}").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, strings.Fields(string(out))...)
+	}
+	if len(all) == 0 {
+		t.Fatal("no container runs")
+	}
+	return all
 }
 
 // versions lists what the nodes run.
