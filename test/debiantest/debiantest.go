@@ -130,10 +130,10 @@ func Start(t testing.TB, n int) []*Machine {
 
 func (d *Machine) start(t testing.TB, login ssh.PublicKey) {
 	t.Helper()
-	mounts := ""
+	var mounts strings.Builder
 	for name, place := range places {
 		d.Write(t, filepath.Join(name, ".here"), "", 0o600)
-		mounts += fmt.Sprintf("mount --bind %s %s\n", filepath.Join(d.dir, name), place)
+		fmt.Fprintf(&mounts, "mount --bind %s %s\n", filepath.Join(d.dir, name), place)
 	}
 	for name, text := range fakes {
 		d.Write(t, filepath.Join("fakes", name), "#!/bin/sh\n"+text+"\n", 0o755)
@@ -145,7 +145,7 @@ func (d *Machine) start(t testing.TB, login ssh.PublicKey) {
 	if err := os.Symlink(strings.TrimPrefix(d.Podman.Socket, "unix://"), filepath.Join(d.dir, "run/podman/podman.sock")); err != nil {
 		t.Fatal(err)
 	}
-	holder := exec.Command("nsenter", "--net=/run/netns/"+d.Podman.Namespace, "unshare", "-m", "sh", "-euc", mounts+"echo; exec cat")
+	holder := exec.Command("nsenter", "--net=/run/netns/"+d.Podman.Namespace, "unshare", "-m", "sh", "-euc", mounts.String()+"echo; exec cat")
 	in, err := holder.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
