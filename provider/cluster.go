@@ -342,8 +342,8 @@ func updateCluster(ctx context.Context, c *Connections, prior, spec *Cluster) er
 	return c.follow(ctx, control, spec, prior.Version, now)
 }
 
-// releasePatience is how long a node that leaves may take to remove what the
-// cluster has there, and its machine to answer at all.
+// releasePatience is how long a machine that was there before skerry may take to
+// be as it was. One that does not answer is given up long before.
 const releasePatience = time.Minute
 
 // dismiss removes a node from the cluster: its replicas move elsewhere first.
@@ -363,7 +363,11 @@ func (c *Connections) dismiss(ctx context.Context, control *client.Server, id re
 		return fmt.Errorf("move the replicas of node %s elsewhere: %w", m.Node, err)
 	}
 	if !stays {
-		short, cancel := context.WithTimeout(ctx, releasePatience)
+		limit := patience
+		if m.given {
+			limit = releasePatience
+		}
+		short, cancel := context.WithTimeout(ctx, limit)
 		err = c.release(short, m, id)
 		cancel()
 		if err != nil && !client.IsUnreachable(err) {

@@ -98,13 +98,18 @@ func (m *machine) attend(client, hop *ssh.Client) {
 		client.Wait() //nolint:errcheck // why it ended is told to its callers
 		close(ended)
 		closeHop(hop)
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		if m.connected == client {
-			m.connected = nil
-		}
+		m.drop(client)
 	})
 	m.dialer.running.Go(func() { watchLife(client, m.dialer.keepalive, ended) })
+}
+
+// drop forgets a connection that has ended.
+func (m *machine) drop(client *ssh.Client) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.connected == client {
+		m.connected = nil
+	}
 }
 
 // watchLife closes a connection whose other end is silent.

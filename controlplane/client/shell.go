@@ -43,13 +43,9 @@ func asRoot(user string) string {
 func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
 
 func (d *Dialer) run(ctx context.Context, e resources.Endpoint, command string, stdin io.Reader) (string, error) {
-	client, err := d.machine(e).client(ctx)
+	session, err := d.session(ctx, e)
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrUnreachable, err)
-	}
-	session, err := client.NewSession()
-	if err != nil {
-		return "", fmt.Errorf("%w: open a session on %s: %w", ErrUnreachable, e.Host, err)
 	}
 	defer session.Close()                                      //nolint:errcheck // it has ended
 	stop := context.AfterFunc(ctx, func() { session.Close() }) //nolint:errcheck // it is given up
@@ -66,6 +62,27 @@ func (d *Dialer) run(ctx context.Context, e resources.Endpoint, command string, 
 		return out.String(), fmt.Errorf("on %s: %s (exit status %d)", e.Host, first(strings.TrimSpace(said.String()), "a command failed"), exit.ExitStatus())
 	default:
 		return out.String(), fmt.Errorf("%w: run a command on %s: %w", ErrUnreachable, e.Host, err)
+	}
+}
+
+// session opens a session. A connection that turns out to be broken is made anew
+// once.
+func (d *Dialer) session(ctx context.Context, e resources.Endpoint) (*ssh.Session, error) {
+	for again := true; ; again = false {
+		client, err := d.machine(e).client(ctx)
+		if err != nil {
+			return nil, err
+		}
+		session, err := client.NewSession()
+		if err == nil {
+			return session, nil
+		}
+		if refused := new(ssh.OpenChannelError); !again || errors.As(err, &refused) {
+			return nil, fmt.Errorf("open a session on %s: %w", e.Host, err)
+		}
+		client.Close() //nolint:errcheck // it is broken
+		client.Wait()  //nolint:errcheck // its end is what is waited for
+		d.machine(e).drop(client)
 	}
 }
 

@@ -42,6 +42,19 @@ func TestRun(t *testing.T) {
 	write(t, end, "")
 }
 
+// A connection that broke since the last call costs another login, and no error.
+func TestRunAfterABreak(t *testing.T) {
+	s := sshtest.Start(t, sshtest.Login(t), sshtest.Options{})
+	s.Know(t)
+	d := dialer(t, Options{})
+	for range 5 {
+		if got, err := d.Run(t.Context(), given(s), "echo ran", nil); err != nil || got != "ran\n" {
+			t.Fatalf("%q, %v", got, err)
+		}
+		s.Break()
+	}
+}
+
 func TestRunAsRoot(t *testing.T) {
 	s := sshtest.Start(t, sshtest.Login(t), sshtest.Options{Command: func(line string) *exec.Cmd {
 		return exec.Command("sh", "-c", "sudo() { echo sudo; shift; \"$@\"; }; "+line)
