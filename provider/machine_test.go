@@ -157,4 +157,23 @@ func TestMachinesThatWereThere(t *testing.T) {
 	if left := server.Left(t); len(left) > 0 {
 		t.Errorf("the server has %q", left)
 	}
+
+	// By hand, where nobody is left who would do it.
+	lone := &Cluster{Cluster: resources.Cluster{Name: "lone", Servers: []string{server.Endpoint()}}}
+	if err := createCluster(t.Context(), c, lone); err != nil {
+		t.Fatal(err)
+	}
+	e, err := resources.ParseEndpoint(server.Endpoint())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.machines.RunAsRoot(t.Context(), e, "skerry abandon", nil); err == nil || !strings.Contains(err.Error(), "is in cluster lone still") {
+		t.Error(err)
+	}
+	if _, err := c.machines.RunAsRoot(t.Context(), e, "skerry abandon --force", nil); err != nil {
+		t.Error(err)
+	}
+	if left := server.Left(t); len(left) > 0 {
+		t.Errorf("the server has %q", left)
+	}
 }
