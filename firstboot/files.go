@@ -4,6 +4,7 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/skerry-io/skerry/resources"
@@ -30,15 +31,8 @@ type file struct{ path, content string }
 
 // files gives the configuration of a node.
 func files(seed resources.NodeSeed, cloudInit bool) ([]file, error) {
-	all := []file{{"/etc/hostname", seed.Name + "\n"}}
-	err := fs.WalkDir(tree, treeRoot, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		content, err := tree.ReadFile(path)
-		all = append(all, file{strings.TrimPrefix(path, treeRoot), string(content)})
-		return err
-	})
+	own, err := ownFiles()
+	all := append([]file{{"/etc/hostname", seed.Name + "\n"}}, own...)
 	if err != nil || cloudInit {
 		return all, err
 	}
@@ -54,4 +48,25 @@ func files(seed resources.NodeSeed, cloudInit bool) ([]file, error) {
 		all = append(all, file{fmt.Sprintf("/etc/systemd/network/10-skerry-%d.network", i), b.String()})
 	}
 	return all, nil
+}
+
+// ownFiles gives the files that are the same on every node.
+func ownFiles() ([]file, error) {
+	var all []file
+	err := fs.WalkDir(tree, treeRoot, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		content, err := tree.ReadFile(path)
+		all = append(all, file{strings.TrimPrefix(path, treeRoot), string(content)})
+		return err
+	})
+	return all, err
+}
+
+// guestFiles gives those of them that a machine gets which was there before
+// skerry: how people log in to it is not skerry's.
+func guestFiles() ([]file, error) {
+	all, err := ownFiles()
+	return slices.DeleteFunc(all, func(f file) bool { return strings.HasPrefix(f.path, "/etc/ssh/") }), err
 }

@@ -5,6 +5,9 @@
 // The node image runs it from a unit of its own, and a stock cloud image
 // through cloud-init; both end in Run. What it writes is made by pure functions
 // (files.go). It can be run again: each step finds what it did before.
+//
+// A machine that was there already has neither: Adopt makes it a node, Abandon
+// takes skerry off it again (adopt.go). Renew is what follows a new program.
 package firstboot
 
 import (
@@ -38,6 +41,9 @@ const (
 	// units is where systemd looks for what the machine's owner adds.
 	units     = "/etc/systemd/system"
 	agentUnit = "skerry-agent.service"
+	// serverUnit is started by the agent, where the node is a server.
+	serverUnit = "skerry-server.service"
+	podmanUnit = "/usr/lib/systemd/system/podman.socket"
 	// loginKeys is the agent's to write from its start on.
 	loginKeys = "/root/.ssh/authorized_keys"
 )
@@ -233,7 +239,7 @@ func configure(seed resources.NodeSeed) (news bool, err error) {
 		}
 		news = news || written && filepath.Dir(f.path) == units
 	}
-	for unit, target := range map[string]string{filepath.Join(units, agentUnit): "multi-user.target", "/usr/lib/systemd/system/podman.socket": "sockets.target"} {
+	for unit, target := range map[string]string{filepath.Join(units, agentUnit): "multi-user.target", podmanUnit: "sockets.target"} {
 		made, err := enable(unit, target)
 		if err != nil {
 			return false, err

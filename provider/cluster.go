@@ -18,10 +18,14 @@ import (
 // Cluster is skerry_cluster.
 type Cluster struct {
 	resources.Cluster
+	// Version of skerry that the nodes run, as in `1.2.3`. Nodes are upgraded one at a time: workers, then servers, the leader last. A plugin carries the program of its own version, and only that can be asked for. Left out, nodes stay at the version that they have; the attribute tells the earliest of them.
+	Version string `json:"version,omitempty" iac:"optional,computed"`
 	// ID of the cluster.
 	ID string `json:"id,omitempty" iac:"computed"`
 	// Endpoint of the cluster, for `cluster` of what runs on it.
 	Endpoint string `json:"endpoint,omitempty" iac:"computed"`
+	// IDs of the nodes: those of `servers` and then those of `workers`, in their order.
+	Nodes []string `json:"nodes,omitempty" iac:"computed"`
 }
 
 // patience is how long a read waits for a machine before it keeps the state.
@@ -31,7 +35,7 @@ var cluster = definition.Resource[*Connections, Cluster]{
 	Name:     "cluster",
 	Doc:      "Nodes that run services together, under a control plane on one, three or five of them.",
 	ImportID: "The ID is the endpoints of all nodes of the cluster, with a comma between.",
-	Timeouts: definition.Timeouts{Create: 10 * time.Minute, Read: time.Minute, Update: 10 * time.Minute, Delete: 5 * time.Minute},
+	Timeouts: definition.Timeouts{Create: 20 * time.Minute, Read: time.Minute, Update: time.Hour, Delete: 5 * time.Minute},
 	Check:    func(c *Cluster) resources.Problems { return c.Validate() },
 	Plan:     planCluster,
 	Create:   createCluster,
@@ -41,45 +45,41 @@ var cluster = definition.Resource[*Connections, Cluster]{
 	Import:   importCluster,
 }
 
-func planCluster(_ context.Context, _ *Connections, p *definition.Planning[Cluster]) resources.Problems {
-	if p.Prior != nil && (p.Prior.Endpoint == "" || !p.Known("servers") || !slices.Equal(p.Prior.Servers, p.Planned.Servers)) {
-		p.MayChange("endpoint")
+func planCluster(_ context.Context, c *Connections, p *definition.Planning[Cluster]) resources.Problems {
+	var problems resources.Problems
+	runs := ""
+	if p.Prior != nil {
+		runs = p.Prior.Version
 	}
-	return nil
-}
-
-// machine is a node of the cluster as the user names it.
-type machine struct {
-	resources.Endpoint
-	// path is the attribute that names it, as in "workers[1]".
-	path string
-}
-
-// machines lists the nodes, the servers first.
-func (c *Cluster) machines() ([]machine, error) {
-	var all []machine
-	for _, list := range []struct {
-		name  string
-		texts []string
-	}{{"servers", c.Servers}, {"workers", c.Workers}} {
-		for i, text := range list.texts {
-			path := fmt.Sprintf("%s[%d]", list.name, i)
-			e, err := resources.ParseEndpoint(text)
-			if err != nil {
-				return nil, resources.Invalid(path, "%v", err)
-			}
-			all = append(all, machine{agentEndpoint(e), path})
+	// c is nil where the provider's own configuration is not known yet.
+	if c != nil && p.Known("version") {
+		if reason := checkVersion(p.Planned.Version, runs, c.version); reason != "" {
+			problems.Addf("version", "%s", reason)
 		}
 	}
-	return all, nil
+	if p.Prior == nil {
+		return problems
+	}
+	broken := p.Prior.Endpoint == ""
+	servers := broken || !p.Known("servers") || !slices.Equal(p.Prior.Servers, p.Planned.Servers)
+	if servers {
+		p.MayChange("endpoint")
+	}
+	if servers || !p.Known("workers") || !slices.Equal(p.Prior.Workers, p.Planned.Workers) {
+		p.MayChange("nodes")
+	}
+	return problems
 }
 
 func createCluster(ctx context.Context, c *Connections, spec *Cluster) error {
 	var id [8]byte
 	rand.Read(id[:])
 	spec.ID = hex.EncodeToString(id[:])
-	machines, err := spec.machines()
+	machines, err := c.machinesOf(spec)
 	if err != nil {
+		return err
+	}
+	if err := c.prepare(ctx, machines); err != nil {
 		return err
 	}
 	// A create that was killed has made a cluster that no state knows.
@@ -102,28 +102,28 @@ func createCluster(ctx context.Context, c *Connections, spec *Cluster) error {
 		spec.ID = string(there.ID)
 		break
 	}
-	return c.assemble(ctx, spec)
+	control, err := c.assemble(ctx, spec, machines)
+	if err != nil {
+		return err
+	}
+	return c.follow(ctx, control, spec, "", machines)
 }
 
 // assemble makes the cluster what is wanted, whatever is there of it: every node
 // is a member with a fresh certificate, and the control plane runs on the
-// servers. It returns when that is so, and every node is ready.
-func (c *Connections) assemble(ctx context.Context, spec *Cluster) error {
-	machines, err := spec.machines()
-	if err != nil {
-		return err
-	}
+// servers. It returns the way there when that is so, and every node is ready.
+func (c *Connections) assemble(ctx context.Context, spec *Cluster, machines []machine) (*client.Server, error) {
 	id := resources.ClusterID(spec.ID)
 	control, err := c.founded(ctx, spec, machines)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var wanted, nodes []resources.NodeID
 	var servers []resources.Endpoint
 	for i, m := range machines {
 		node, err := c.enlist(ctx, control, m, resources.ClusterConfig{ID: id, Name: spec.Name})
 		if err != nil {
-			return err
+			return nil, err
 		}
 		nodes = append(nodes, node)
 		if i < len(spec.Servers) {
@@ -132,18 +132,22 @@ func (c *Connections) assemble(ctx context.Context, spec *Cluster) error {
 		}
 	}
 	if err := control.PutServers(ctx, wanted); err != nil {
-		return err
+		return nil, err
 	}
 	if err := awaitServers(ctx, control); err != nil {
-		return err
+		return nil, err
 	}
 	for _, node := range nodes {
 		if err := awaitReady(ctx, control, node); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	spec.Endpoint = resources.FormatEndpoints(servers)
-	return nil
+	spec.Nodes = nil
+	for _, node := range nodes {
+		spec.Nodes = append(spec.Nodes, string(node))
+	}
+	return c.machines.Server(servers...), nil
 }
 
 // founded returns the control plane of the cluster: that of any node that runs
@@ -256,21 +260,24 @@ func awaitReady(ctx context.Context, control *client.Server, id resources.NodeID
 const registerStep = 250 * time.Millisecond
 
 func readCluster(ctx context.Context, c *Connections, spec *Cluster) (definition.Reading, error) {
-	machines, err := spec.machines()
+	machines, err := c.machinesOf(spec)
 	if err != nil || len(machines) == 0 {
 		return definition.Reading{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var silent error
-	for _, m := range machines[:len(spec.Servers)] {
-		info, err := c.machines.Agent(m.Endpoint).Node(ctx)
-		if err != nil {
-			silent = err
+	for i, m := range machines {
+		server := i < len(spec.Servers)
+		if !server && !m.given {
 			continue
 		}
-		if string(info.Cluster) != spec.ID || !info.Server {
-			// The machine is there and the control plane is not: an apply starts it.
+		there, err := c.takesPart(ctx, m, resources.ClusterID(spec.ID), server)
+		switch {
+		case err != nil:
+			silent = err
+		case !there:
+			// The machine is there and skerry is not: an apply starts it.
 			spec.Endpoint = ""
 			return definition.Reading{}, nil
 		}
@@ -278,43 +285,76 @@ func readCluster(ctx context.Context, c *Connections, spec *Cluster) (definition
 	if silent != nil {
 		return definition.Reading{Warnings: []string{fmt.Sprintf("the state of cluster %s stays as it was: %v", spec.Name, silent)}}, nil
 	}
+	if endpoints, err := resources.ParseEndpoints(spec.Endpoint); err == nil {
+		m := &members{Connections: c, control: c.machines.Server(endpoints...), machines: machines}
+		if _, nodes, err := m.look(ctx); err == nil && len(nodes) > 0 {
+			spec.Version = runs(nodes)
+		}
+	}
 	return definition.Reading{}, nil
 }
 
+// takesPart tells whether a machine does for the cluster what it should. It is an
+// error where that is not known.
+func (c *Connections) takesPart(ctx context.Context, m machine, id resources.ClusterID, server bool) (bool, error) {
+	info, err := c.machines.Agent(m.Endpoint).Node(ctx)
+	if err == nil {
+		return info.Cluster == id && (info.Server || !server), nil
+	}
+	if m.given {
+		// One that was installed anew has nothing of skerry's.
+		if there, e := c.present(ctx, m.Endpoint); e == nil && !there {
+			return false, nil
+		}
+	}
+	return false, err
+}
+
 func updateCluster(ctx context.Context, c *Connections, prior, spec *Cluster) error {
-	before, err := prior.machines()
+	before, err := c.machinesOf(prior)
 	if err != nil {
 		return err
 	}
 	if spec.Endpoint == "" {
 		spec.Endpoint = prior.Endpoint
 	}
-	if err := c.assemble(ctx, spec); err != nil {
-		return err
-	}
-	now, err := spec.machines()
+	now, err := c.machinesOf(spec)
 	if err != nil {
 		return err
 	}
-	endpoints, err := resources.ParseEndpoints(spec.Endpoint)
+	if err := c.prepare(ctx, now); err != nil {
+		return err
+	}
+	control, err := c.assemble(ctx, spec, now)
 	if err != nil {
 		return err
 	}
-	control := c.machines.Server(endpoints...)
 	for _, m := range before {
 		if slices.ContainsFunc(now, func(n machine) bool { return n.Node == m.Node }) {
 			continue
 		}
-		if err := c.dismiss(ctx, control, resources.ClusterID(spec.ID), m); err != nil {
+		// A machine that was installed anew is another node.
+		stays := slices.ContainsFunc(now, func(n machine) bool { return n.Place() == m.Place() })
+		if err := c.dismiss(ctx, control, resources.ClusterID(spec.ID), m, stays); err != nil {
 			return err
 		}
 	}
-	return nil
+	return c.follow(ctx, control, spec, prior.Version, now)
 }
 
+// releasePatience is how long a machine that was there before skerry may take to
+// be as it was. One that does not answer is given up long before.
+const releasePatience = time.Minute
+
 // dismiss removes a node from the cluster: its replicas move elsewhere first.
-// One that is silent, or gone, has none to move.
-func (c *Connections) dismiss(ctx context.Context, control *client.Server, id resources.ClusterID, m machine) error {
+// One that is silent, or gone, has none to move. stays is true where the machine
+// is another node of the cluster now.
+func (c *Connections) dismiss(ctx context.Context, control *client.Server, id resources.ClusterID, m machine, stays bool) error {
+	if m.Node == "" {
+		if err := c.identify(ctx, &m); err != nil {
+			return err
+		}
+	}
 	err := control.PutAvailability(ctx, m.Node, resources.NodeDrained)
 	if err == nil {
 		err = control.WatchNode(ctx, m.Node, func(s resources.NodeStatus) (bool, error) { return s.Ready && s.Replicas > 0, nil })
@@ -322,17 +362,26 @@ func (c *Connections) dismiss(ctx context.Context, control *client.Server, id re
 	if err != nil && !api.IsNotFound(err) && !errors.Is(err, api.ErrGone) {
 		return fmt.Errorf("move the replicas of node %s elsewhere: %w", m.Node, err)
 	}
-	short, cancel := context.WithTimeout(ctx, patience)
-	err = c.machines.Agent(m.Endpoint).Forget(short, id)
-	cancel()
-	if err != nil && !client.IsUnreachable(err) {
-		return err
+	if !stays {
+		limit := patience
+		if m.given {
+			limit = releasePatience
+		}
+		short, cancel := context.WithTimeout(ctx, limit)
+		err = c.release(short, m, id)
+		cancel()
+		if err != nil && !client.IsUnreachable(err) {
+			return err
+		}
+		if err != nil && m.given {
+			c.log.Warn("the machine does not answer, and keeps what skerry has there; `skerry abandon --force` on it removes that", "machine", m.Host, "err", err)
+		}
 	}
 	return control.DeleteNode(ctx, m.Node)
 }
 
 func deleteCluster(ctx context.Context, c *Connections, spec *Cluster) ([]string, error) {
-	machines, err := spec.machines()
+	machines, err := c.machinesOf(spec)
 	if err != nil {
 		return nil, err
 	}
@@ -341,7 +390,7 @@ func deleteCluster(ctx context.Context, c *Connections, spec *Cluster) ([]string
 	slices.Reverse(machines)
 	for _, m := range machines {
 		warning, err := c.untilGone(ctx, []resources.Endpoint{m.Endpoint}, func(ctx context.Context) error {
-			return c.machines.Agent(m.Endpoint).Forget(ctx, resources.ClusterID(spec.ID))
+			return c.release(ctx, m, resources.ClusterID(spec.ID))
 		})
 		if err != nil {
 			return warnings, err
@@ -408,5 +457,7 @@ func importCluster(ctx context.Context, c *Connections, id string) (*Cluster, er
 		return nil, err
 	}
 	spec.Name, spec.Endpoint = there.Name, resources.FormatEndpoints(servers)
-	return spec, nil
+	nodes, err := c.machines.Server(servers...).Nodes(ctx)
+	spec.Version = runs(nodes)
+	return spec, err
 }

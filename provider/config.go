@@ -11,6 +11,7 @@ import (
 
 	"github.com/skerry-io/skerry/controlplane/client"
 	"github.com/skerry-io/skerry/libvirtnodes"
+	"github.com/skerry-io/skerry/provider/binary"
 	"github.com/skerry-io/skerry/resources"
 )
 
@@ -63,18 +64,22 @@ type Connections struct {
 	settings    Settings
 	hypervisors *libvirtnodes.Hypervisors
 	machines    *client.Dialer
-	log         *slog.Logger
+	// program gives the skerry program for a GOARCH.
+	program func(arch string) ([]byte, error)
+	// version of that program, and of this plugin.
+	version string
+	log     *slog.Logger
 }
 
 // connect makes the connections. It reaches for nothing: each is made when it
 // is needed first.
-func connect(log *slog.Logger) func(context.Context, *Settings) (*Connections, error) {
+func connect(log *slog.Logger, version string) func(context.Context, *Settings) (*Connections, error) {
 	return func(_ context.Context, s *Settings) (*Connections, error) {
 		ssh := SSH{Agent: true}
 		if s.SSH != nil {
 			ssh = *s.SSH
 		}
-		c := &Connections{settings: *s, hypervisors: libvirtnodes.New(log), log: log}
+		c := &Connections{settings: *s, hypervisors: libvirtnodes.New(log), program: binary.For, version: version, log: log}
 		c.machines = client.NewDialer(client.Options{User: ssh.User, Key: ssh.Key, Agent: ssh.Agent, Log: log})
 		return c, nil
 	}

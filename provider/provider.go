@@ -17,9 +17,9 @@ import (
 
 const about = "Nodes as libvirt VMs, a control plane on them, and self-healing services that run there through Podman."
 
-// New returns the provider for the front-ends.
-func New(log *slog.Logger) (*definition.Provider, error) {
-	p, err := definition.NewProvider("skerry", about, docs, checkSettings, connect(log))
+// New returns the provider for the front-ends. version is the plugin's own.
+func New(log *slog.Logger, version string) (*definition.Provider, error) {
+	p, err := definition.NewProvider("skerry", about, docs, checkSettings, connect(log, version))
 	if err != nil {
 		return nil, err
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 func TestTheProviderIsDefined(t *testing.T) {
-	p, err := New(slog.New(slog.DiscardHandler))
+	p, err := New(slog.New(slog.DiscardHandler), "1.2.3")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +27,7 @@ func TestTheProviderIsDefined(t *testing.T) {
 var update = flag.Bool("update", false, "write the reference anew")
 
 func TestTheReferenceIsUpToDate(t *testing.T) {
-	p, err := New(slog.New(slog.DiscardHandler))
+	p, err := New(slog.New(slog.DiscardHandler), "1.2.3")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -126,7 +126,7 @@ func behave(r resources.Replica) resources.ReplicaStatus {
 // A failed rollout is an error with its reasons, and what is read afterwards is
 // what runs.
 func TestAFailedRolloutIsAnError(t *testing.T) {
-	connections, err := connect(slog.New(slog.DiscardHandler))(t.Context(), &Settings{})
+	connections, err := connect(slog.New(slog.DiscardHandler), "1.2.3")(t.Context(), &Settings{})
 	if err != nil {
 		t.Fatal(err)
 	}

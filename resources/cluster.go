@@ -13,9 +13,9 @@ type ClusterID string
 type Cluster struct {
 	// Name of the cluster.
 	Name string `json:"name" iac:"replace"`
-	// Endpoints of the nodes that run the control plane: 1, 3 or 5 of them. With 3 the cluster survives the loss of one, with 5 of two.
+	// Endpoints of the nodes that run the control plane: 1, 3 or 5 of them. With 3 the cluster survives the loss of one, with 5 of two. A Debian machine that is there already has the endpoint `ssh://user@host[:port]`, with `?hostkey=SHA256:...` where your known_hosts lacks its key; skerry is put on it.
 	Servers []string `json:"servers"`
-	// Endpoints of the nodes that run containers only. Servers run containers too.
+	// Endpoints of the nodes that run containers only, of either kind. Servers run containers too.
 	Workers []string `json:"workers,omitempty" iac:"optional"`
 }
 
@@ -26,7 +26,7 @@ func (c *Cluster) Validate() Problems {
 	if !slices.Contains([]int{1, 3, 5}, len(c.Servers)) {
 		p.Addf("servers", "has %d endpoints; a control plane has 1, 3 or 5 servers, so that a majority of them is left when some fail", len(c.Servers))
 	}
-	seen := map[NodeID]string{}
+	seen := map[string]string{}
 	check := func(list string, endpoints []string) {
 		for i, text := range endpoints {
 			path := fmt.Sprintf("%s[%d]", list, i)
@@ -35,10 +35,14 @@ func (c *Cluster) Validate() Problems {
 				p.Addf(path, "%v", err)
 				continue
 			}
-			if first, found := seen[e.Node]; found && e.Node != "" {
+			node := string(e.Node)
+			if node == "" {
+				node = e.Place()
+			}
+			if first, found := seen[node]; found {
 				p.Addf(path, "is the same node as %s: name each node once", first)
 			}
-			seen[e.Node] = path
+			seen[node] = path
 		}
 	}
 	check("servers", c.Servers)

@@ -3,6 +3,7 @@ package resources
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"regexp"
@@ -14,7 +15,11 @@ import (
 // machine or behind SSH. Its text is a URI that needs nothing beside it:
 //
 //	ssh://user@host[:port]/socket?node=ID&hostkey=SHA256:...&bastion=user@host&cluster=ID&hypervisor=URI
+//	ssh://user@host[:port]
 //	unix:///socket
+//
+// The short form, without a path, is for machines that were there before skerry:
+// it leads to the agent, whether that is there yet or not.
 type Endpoint struct {
 	// Host is the SSH server, or empty for a socket on this machine.
 	Host string
@@ -26,7 +31,8 @@ type Endpoint struct {
 	Socket string
 	// Node that answers there, where known.
 	Node NodeID
-	// HostKey pins the SSH host key by its fingerprint, `SHA256:...`.
+	// HostKey pins the SSH host key by its fingerprint, `SHA256:...`. Where it is
+	// empty, the key is one that the user's known_hosts has.
 	HostKey string
 	// Bastion is the host to go through, `user@host[:port]`, or empty.
 	Bastion string
@@ -53,8 +59,12 @@ func ParseEndpoint(text string) (Endpoint, error) {
 	query := u.Query()
 	e := Endpoint{
 		Host: u.Hostname(), Port: u.Port(), User: u.User.Username(), Socket: u.Path,
-		Node: NodeID(query.Get("node")), HostKey: query.Get("hostkey"), Bastion: query.Get("bastion"),
+		// People paste fingerprints as ssh-keygen prints them, where + is no space.
+		Node: NodeID(query.Get("node")), HostKey: strings.ReplaceAll(query.Get("hostkey"), " ", "+"), Bastion: query.Get("bastion"),
 		Cluster: ClusterID(query.Get("cluster")), Hypervisor: query.Get("hypervisor"),
+	}
+	if u.Scheme == "ssh" && strings.Trim(e.Socket, "/") == "" {
+		e.Socket = AgentSocket
 	}
 	switch {
 	case u.Scheme != "ssh" && u.Scheme != "unix":
@@ -69,7 +79,7 @@ func ParseEndpoint(text string) (Endpoint, error) {
 		err = errors.New("the path of the socket is missing")
 	}
 	if err != nil {
-		return Endpoint{}, fmt.Errorf("%q is not an endpoint: %w; take it from a skerry_node's or skerry_cluster's endpoint", text, err)
+		return Endpoint{}, fmt.Errorf("%q is not an endpoint: %w; take it from a skerry_node's or skerry_cluster's endpoint, or name a machine that is there already by ssh://user@host", text, err)
 	}
 	return e, nil
 }
@@ -113,6 +123,22 @@ func (e Endpoint) String() string {
 	}
 	u.RawQuery = query.Encode()
 	return u.String()
+}
+
+// Given is true for a machine that its user names by where it is: it was there
+// before skerry, which puts itself on it.
+func (e Endpoint) Given() bool { return e.Host != "" && e.Node == "" && e.Socket == AgentSocket }
+
+// Place tells machines apart that have no ID yet.
+func (e Endpoint) Place() string {
+	if e.Host == "" {
+		return e.Socket
+	}
+	port := e.Port
+	if port == "" {
+		port = "22"
+	}
+	return net.JoinHostPort(e.Host, port) + " " + e.Bastion
 }
 
 // ParseEndpoints reads a cluster's endpoint: one or more endpoints, with a

@@ -37,9 +37,22 @@ func TestEndpointText(t *testing.T) {
 }
 
 func TestEndpointRefusals(t *testing.T) {
-	for _, text := range []string{"", "/run/s", "http://h/s", "ssh:///s", "unix://host/s", "ssh://h", "ssh://h/", "unix:///", "%zz"} {
+	for _, text := range []string{"", "/run/s", "http://h/s", "ssh:///s", "unix://host/s", "unix:///", "%zz"} {
 		if e, err := ParseEndpoint(text); err == nil {
 			t.Errorf("ParseEndpoint(%q) = %+v; want an error", text, e)
+		}
+	}
+}
+
+func TestAMachineIsNamedByWhereItIs(t *testing.T) {
+	for text, want := range map[string]Endpoint{
+		"ssh://h":                         {Host: "h", Socket: AgentSocket},
+		"ssh://admin@h:2222/":             {Host: "h", Port: "2222", User: "admin", Socket: AgentSocket},
+		"ssh://root@h?hostkey=SHA256:a+b": {Host: "h", User: "root", Socket: AgentSocket, HostKey: "SHA256:a+b"},
+	} {
+		got, err := ParseEndpoint(text)
+		if diff := cmp.Diff(want, got); err != nil || diff != "" || !got.Given() {
+			t.Errorf("%s: %v %s", text, err, diff)
 		}
 	}
 }

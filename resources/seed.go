@@ -32,6 +32,9 @@ type NodeFile struct {
 	Labels         map[string]string `json:"labels,omitempty"`
 	Taints         []string          `json:"taints,omitempty"`
 	AuthorizedKeys []string          `json:"authorized_keys"`
+	// Found is true for a machine that was there before skerry, which leaves
+	// alone who may log in to it, and can be taken off it again.
+	Found bool `json:"found,omitempty"`
 }
 
 // The serial numbers by which a node knows its disks.

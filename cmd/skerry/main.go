@@ -62,12 +62,13 @@ func command(out, logs io.Writer) *cobra.Command {
 		return slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: level}))
 	}
 	for _, make := range []func(func() *slog.Logger) *cobra.Command{
-		firstbootCommand, agentCommand, serverCommand, devCommand, clusterCommand,
+		firstbootCommand, adoptCommand, abandonCommand, agentCommand, serverCommand, devCommand, clusterCommand,
 		statusCommand, nodesCommand, servicesCommand, replicasCommand, eventsCommand,
 		logsCommand, execCommand, drainCommand, cordonCommand, uncordonCommand, rebalanceCommand,
 	} {
 		root.AddCommand(make(logger))
 	}
+	root.AddCommand(renewCommand(), dialCommand())
 	return root
 }
 

@@ -26,7 +26,7 @@ func main() {
 	flag.Parse()
 	// Terraform takes each line of stderr into its log.
 	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	p, err := provider.New(logger)
+	p, err := provider.New(logger, version)
 	if err != nil {
 		log.Fatal(err)
 	}

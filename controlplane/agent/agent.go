@@ -150,12 +150,12 @@ func New(c Config) (*Agent, error) {
 	if a.node, err = Node(c.Data); err != nil {
 		return nil, err
 	}
-	if err := readFile(a.path(clusterFile), &a.cluster); err != nil && !errors.Is(err, errNoFile) {
+	if err := readFile(a.path(clusterFile), &a.cluster); err != nil && !errors.Is(err, ErrNoFile) {
 		return nil, fmt.Errorf("read which cluster this node belongs to: %w", err)
 	}
 	var known resources.Assignment
 	err = readFile(a.path(assignmentsFile), &known)
-	if err != nil && !errors.Is(err, errNoFile) {
+	if err != nil && !errors.Is(err, ErrNoFile) {
 		c.Log.Warn("the last known assignments can't be read; the server is asked", "err", err)
 	}
 	a.loop = newLoop(c.Runtime, c.Log)

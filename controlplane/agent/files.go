@@ -12,21 +12,22 @@ import (
 	"github.com/skerry-io/skerry/resources"
 )
 
-// The files of a node, in its data directory.
+// The files of a node, in its data directory. NodeFile says who it is.
 const (
-	nodeFile        = "node.json"
+	NodeFile        = "node.json"
 	clusterFile     = "cluster.json"
 	assignmentsFile = "agent/assignments.json"
 )
 
-var errNoFile = errors.New("there is no such file")
+// ErrNoFile says that a node has no file of the kind.
+var ErrNoFile = errors.New("there is no such file")
 
 func (a *Agent) path(name string) string { return filepath.Join(a.Data, name) }
 
 func readFile(path string, value any) error {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("read %s: %w", path, errNoFile)
+		return fmt.Errorf("read %s: %w", path, ErrNoFile)
 	}
 	if err == nil {
 		err = json.Unmarshal(text, value)
@@ -74,10 +75,10 @@ func replaceFile(path string, content []byte) error {
 // InitNode writes who a node is, where its directory does not say so already,
 // and returns what the directory says.
 func InitNode(data string, node resources.NodeFile) (resources.NodeFile, error) {
-	path := filepath.Join(data, nodeFile)
+	path := filepath.Join(data, NodeFile)
 	var there resources.NodeFile
 	err := readFile(path, &there)
-	if errors.Is(err, errNoFile) {
+	if errors.Is(err, ErrNoFile) {
 		return node, writeFile(path, node)
 	}
 	return there, err
@@ -86,7 +87,7 @@ func InitNode(data string, node resources.NodeFile) (resources.NodeFile, error) 
 // Node reads who a node is.
 func Node(data string) (resources.NodeFile, error) {
 	var node resources.NodeFile
-	if err := readFile(filepath.Join(data, nodeFile), &node); err != nil {
+	if err := readFile(filepath.Join(data, NodeFile), &node); err != nil {
 		return node, fmt.Errorf("read who this node is: %w", err)
 	}
 	return node, nil
@@ -94,7 +95,7 @@ func Node(data string) (resources.NodeFile, error) {
 
 // PutNode writes who a node is.
 func PutNode(data string, node resources.NodeFile) error {
-	return writeFile(filepath.Join(data, nodeFile), node)
+	return writeFile(filepath.Join(data, NodeFile), node)
 }
 
 // PutCluster writes which cluster the node is in.
@@ -106,7 +107,7 @@ func PutCluster(data string, cluster resources.ClusterConfig) error {
 func Cluster(data string) (resources.ClusterConfig, bool, error) {
 	var cluster resources.ClusterConfig
 	err := readFile(filepath.Join(data, clusterFile), &cluster)
-	if errors.Is(err, errNoFile) {
+	if errors.Is(err, ErrNoFile) {
 		return cluster, false, nil
 	}
 	return cluster, err == nil, err
@@ -117,8 +118,11 @@ func (a *Agent) writeAuthorizedKeys() error {
 		return nil
 	}
 	a.mu.Lock()
-	keys := a.node.AuthorizedKeys
+	keys, found := a.node.AuthorizedKeys, a.node.Found
 	a.mu.Unlock()
+	if found {
+		return nil
+	}
 	text := "# skerry writes this file: change authorized_keys of the node instead.\n" + strings.Join(keys, "\n") + "\n"
 	err := os.MkdirAll(filepath.Dir(a.AuthorizedKeys), 0o700)
 	if err == nil {

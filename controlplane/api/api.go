@@ -281,9 +281,10 @@ func readError(response *http.Response) error {
 		e.Message = fmt.Sprintf("%s: %s", response.Status, bytes.TrimSpace(text))
 	}
 	e.Status = response.StatusCode
-	if e.Status == http.StatusNotFound && response.Header.Get(Header) == "" {
+	if (e.Status == http.StatusNotFound || e.Status == http.StatusMethodNotAllowed) && response.Header.Get(Header) == "" {
 		// Not from skerry's API: a proxy, or a call that this version lacks.
 		e.Status = http.StatusNotImplemented
+		e.Message += "; where an earlier version of skerry runs there, it can't do this: upgrade the cluster first (`version` of skerry_cluster)"
 	}
 	return e
 }

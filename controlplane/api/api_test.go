@@ -74,7 +74,7 @@ func TestForeignNotFound(t *testing.T) {
 	if err == nil || api.IsNotFound(err) {
 		t.Errorf("a 404 of somebody else was read as %v", err)
 	}
-	if !strings.Contains(err.Error(), "404 page not found") {
+	if !strings.Contains(err.Error(), "404 page not found") || !strings.Contains(err.Error(), "upgrade the cluster first") {
 		t.Errorf("the error does not show the answer: %v", err)
 	}
 }

@@ -106,6 +106,8 @@ func (d *Dialer) sshConfig(host string) func(keyword string) []string {
 	}
 }
 
+var errNoKnownHosts = errors.New("its key is not known, for there is no")
+
 // knownHosts reads the files of known host keys: the user's and the machine's.
 func knownHosts() (ssh.HostKeyCallback, error) {
 	var files []string
@@ -116,7 +118,7 @@ func knownHosts() (ssh.HostKeyCallback, error) {
 		}
 	}
 	if len(files) == 0 {
-		return nil, fmt.Errorf("its key is not known, for there is no %s; connect to it once with ssh, and check its key", mine)
+		return nil, fmt.Errorf("%w %s; connect to it once with ssh, and check its key", errNoKnownHosts, mine)
 	}
 	known, err := knownhosts.New(files...)
 	if err != nil {

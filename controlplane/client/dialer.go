@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"github.com/skerry-io/skerry/resources"
 )
 
@@ -109,14 +111,32 @@ func (d *Dialer) dial(ctx context.Context, e resources.Endpoint) (net.Conn, erro
 		return nil, err
 	}
 	connected, err := client.DialContext(ctx, "unix", e.Socket)
+	if refused := new(ssh.OpenChannelError); errors.As(err, &refused) && first(e.User, d.options.User, "root") != "root" {
+		// The sockets of a node are root's.
+		return dialAsRoot(ctx, client, e)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s on %s: %w", e.Socket, e.Host, err)
 	}
 	return connected, nil
 }
 
+// machineKey tells the machines of a dialer apart.
+func machineKey(e resources.Endpoint) string {
+	return fmt.Sprintf("%s@%s:%s %s via %s", e.User, e.Host, e.Port, e.HostKey, e.Bastion)
+}
+
+// alias lets another endpoint use the connection of a machine.
+func (d *Dialer) alias(e resources.Endpoint, m *machine) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if key := machineKey(e); d.machines[key] == nil {
+		d.machines[key] = m
+	}
+}
+
 func (d *Dialer) machine(e resources.Endpoint) *machine {
-	key := fmt.Sprintf("%s@%s:%s %s via %s", e.User, e.Host, e.Port, e.HostKey, e.Bastion)
+	key := machineKey(e)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	m, found := d.machines[key]

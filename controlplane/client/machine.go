@@ -31,6 +31,7 @@ type machine struct {
 	connected *ssh.Client
 	pending   *login
 	closed    bool
+	shown     ssh.PublicKey // the host key of the last login
 }
 
 // login is a login on its way. Whoever needs it waits for it.
@@ -97,13 +98,18 @@ func (m *machine) attend(client, hop *ssh.Client) {
 		client.Wait() //nolint:errcheck // why it ended is told to its callers
 		close(ended)
 		closeHop(hop)
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		if m.connected == client {
-			m.connected = nil
-		}
+		m.drop(client)
 	})
 	m.dialer.running.Go(func() { watchLife(client, m.dialer.keepalive, ended) })
+}
+
+// drop forgets a connection that has ended.
+func (m *machine) drop(client *ssh.Client) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.connected == client {
+		m.connected = nil
+	}
 }
 
 // watchLife closes a connection whose other end is silent.
@@ -129,8 +135,10 @@ func watchLife(client *ssh.Client, interval time.Duration, ended <-chan struct{}
 // login logs in, through the bastion where there is one.
 func (m *machine) login(ctx context.Context) (client, hop *ssh.Client, err error) {
 	e := m.endpoint
-	if e.HostKey == "" {
-		return nil, nil, &permanentError{err: fmt.Errorf("the endpoint of %s has no hostkey; take the whole endpoint", e.Host)}
+	address := net.JoinHostPort(e.Host, first(e.Port, "22"))
+	check, algorithms, err := hostKey(e, address)
+	if err != nil {
+		return nil, nil, &permanentError{err: err}
 	}
 	signers, err := m.dialer.signers()
 	if err != nil {
@@ -145,9 +153,9 @@ func (m *machine) login(ctx context.Context) (client, hop *ssh.Client, err error
 	}
 	config := &ssh.ClientConfig{
 		User: first(e.User, m.dialer.options.User, "root"), Auth: []ssh.AuthMethod{ssh.PublicKeys(signers...)},
-		HostKeyCallback: pinned(e), HostKeyAlgorithms: []string{ssh.KeyAlgoED25519},
+		HostKeyCallback: m.noted(check), HostKeyAlgorithms: algorithms,
 	}
-	client, err = handshake(ctx, dial, net.JoinHostPort(e.Host, first(e.Port, "22")), config)
+	client, err = handshake(ctx, dial, address, config)
 	if err != nil {
 		closeHop(hop)
 		return nil, nil, err
@@ -194,23 +202,13 @@ func (m *machine) close() {
 	}
 }
 
-// errHostKey says that a machine showed another key than the endpoint's.
-var errHostKey = errors.New("the machine there shows another host key than the one that the endpoint pins: it is not the node that skerry made")
-
-func pinned(e resources.Endpoint) ssh.HostKeyCallback {
-	return func(_ string, _ net.Addr, key ssh.PublicKey) error {
-		if shown := ssh.FingerprintSHA256(key); shown != e.HostKey {
-			return fmt.Errorf("%w (%s, not %s)", errHostKey, shown, e.HostKey)
-		}
-		return nil
-	}
-}
-
 // classify marks what trying again does not mend, and says what does.
 func classify(err error) error {
 	switch text := err.Error(); {
 	case errors.Is(err, errHostKey):
 		return &permanentError{err: err, atBoot: true}
+	case errors.Is(err, errUnknownHost):
+		return &permanentError{err: err}
 	// x/crypto has no types for these.
 	case strings.Contains(text, "unable to authenticate"), strings.Contains(text, "Too many authentication failures"):
 		return &permanentError{err: fmt.Errorf("%w: it takes none of the keys that were offered; set ssh.key to one that it takes", err), atBoot: true}
