@@ -136,7 +136,8 @@ func (c *connection) send(ctx context.Context, p patience, method, path string, 
 	sender := retryablehttp.NewClient()
 	sender.HTTPClient = &http.Client{Transport: c.transport}
 	sender.Logger = nil
-	sender.RetryMax, sender.RetryWaitMin, sender.RetryWaitMax = p.retries, 250*time.Millisecond, p.longest
+	// How often is for attempts to say.
+	sender.RetryMax, sender.RetryWaitMin, sender.RetryWaitMax = math.MaxInt32, 250*time.Millisecond, p.longest
 	sender.CheckRetry = attempts.again
 	sender.ErrorHandler = func(_ *http.Response, err error, _ int) (*http.Response, error) { return nil, err }
 	response, err := sender.Do(request)
@@ -151,14 +152,21 @@ type attempts struct {
 	patience
 	log  *slog.Logger
 	last error
-	// denied is when the machine first showed another key or refused a login.
-	denied time.Time
+	// failed counts the attempts that did not come through.
+	failed int
+	// denied is when the machine first showed another key or refused a login, and
+	// leaderless when a server first said that nobody leads.
+	denied, leaderless time.Time
 }
 
+// election is how long a cluster may take to find another leader: the lease of
+// the former one, and then some.
+const election = 20 * time.Second
+
 // again says whether a call is sent again. It is retryablehttp's CheckRetry.
-func (a *attempts) again(ctx context.Context, _ *http.Response, err error) (bool, error) {
+func (a *attempts) again(ctx context.Context, response *http.Response, err error) (bool, error) {
 	if err == nil {
-		return false, nil
+		return a.waitsForLeader(ctx, response), nil
 	}
 	// What ctx cut off says nothing of the machine, but the attempt before did.
 	if ctx.Err() != nil {
@@ -178,7 +186,22 @@ func (a *attempts) again(ctx context.Context, _ *http.Response, err error) (bool
 			return false, err
 		}
 	}
+	if a.failed++; a.failed > a.retries {
+		return false, err
+	}
 	return true, nil
+}
+
+// waitsForLeader is true for an answer that says that nobody leads at present,
+// unless it has been so for long.
+func (a *attempts) waitsForLeader(ctx context.Context, response *http.Response) bool {
+	if response.StatusCode != http.StatusServiceUnavailable || a.retries == 0 || ctx.Err() != nil {
+		return false
+	}
+	if a.leaderless.IsZero() {
+		a.leaderless = time.Now()
+	}
+	return time.Since(a.leaderless) < election
 }
 
 // failure says why the call did not come through.
