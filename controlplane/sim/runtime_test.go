@@ -220,7 +220,7 @@ func (c *containers) Stop(ctx context.Context, id string) error {
 func (c *containers) Remove(ctx context.Context, id string) error {
 	one, err := c.find(id)
 	if err != nil {
-		return nil //nolint:nilerr // what is absent is removed
+		return nil // what is absent is removed
 	}
 	late, err := c.step(ctx, "remove", one.replica)
 	if err != nil {
