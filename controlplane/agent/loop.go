@@ -182,14 +182,27 @@ func (l *loop) take(all []resources.Replica) {
 			u = &unit{status: resources.ReplicaStatus{ID: r.ID, State: resources.ReplicaPending}}
 			l.units[r.ID] = u
 		}
-		u.replica, u.orphan = r, false
+		u.become(r)
+		u.orphan = false
 	}
 	for id, u := range l.units {
 		if !assigned[id] {
-			u.replica.Wanted, u.orphan = false, true
+			r := u.replica
+			r.Wanted = false
+			u.become(r)
+			u.orphan = true
 		}
 	}
 	l.needImages()
+}
+
+// become takes what is said of the replica. What failed while it was wanted does
+// not put off its end.
+func (u *unit) become(r resources.Replica) {
+	if u.replica.Wanted && !r.Wanted {
+		u.history.failures, u.history.retryAt = 0, time.Time{}
+	}
+	u.replica = r
 }
 
 // see takes a listing.
@@ -343,6 +356,9 @@ func (l *loop) describe(u *unit, c *resources.Container, do verb, now time.Time)
 	s := &u.status
 	is := u.condition(c, now)
 	s.ID, s.State, s.Failures = u.replica.ID, observe(u.history, c, do, is.started), u.history.failures
+	if !u.replica.Wanted && s.State != resources.ReplicaGone {
+		s.State = resources.ReplicaStopping
+	}
 	s.ContainerID, s.Address, s.StartedAt, s.NotReady = "", "", time.Time{}, false
 	if c != nil {
 		s.ContainerID = c.ID

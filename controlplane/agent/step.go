@@ -66,17 +66,22 @@ func next(r resources.Replica, h history, c *resources.Container, now time.Time)
 		switch {
 		case c == nil:
 			return gone, time.Time{}
+		case now.Before(h.retryAt):
+			return wait, h.retryAt
 		case c.Running:
 			return stop, time.Time{}
 		default:
 			return remove, time.Time{}
 		}
 	}
-	if c != nil && c.Damaged {
+	if c != nil && c.Damaged && !now.Before(h.retryAt) {
 		return remove, time.Time{} // and then it is made anew
 	}
 	if h.over {
 		return wait, time.Time{}
+	}
+	if c != nil && c.Damaged {
+		return wait, h.retryAt
 	}
 	if c != nil && c.Running {
 		ready := h.began(*c).Add(minReady)

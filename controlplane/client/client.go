@@ -201,7 +201,11 @@ func (a *attempts) waitsForLeader(ctx context.Context, response *http.Response) 
 	if a.leaderless.IsZero() {
 		a.leaderless = time.Now()
 	}
-	return time.Since(a.leaderless) < election
+	if time.Since(a.leaderless) >= election {
+		return false
+	}
+	a.last = api.ReadAnswer(response, nil)
+	return true
 }
 
 // failure says why the call did not come through.
@@ -210,7 +214,7 @@ func (a *attempts) failure(ctx context.Context) error {
 	switch {
 	case err == nil:
 		return fmt.Errorf("%w: no connection came about: %w", ErrUnreachable, context.Cause(ctx))
-	case !IsUnreachable(err):
+	case a.failed > 0 && !IsUnreachable(err):
 		err = fmt.Errorf("%w: the connection broke off: %w", ErrUnreachable, err)
 	}
 	if ctx.Err() != nil {

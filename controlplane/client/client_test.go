@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -353,10 +354,38 @@ func TestPatience(t *testing.T) {
 		{"a boot finds another key for too long", booting, booting.boot, wrong, false},
 		{"a boot has no key to log in with", booting, 0, noKey, false},
 		{"a boot is refused for long", booting, time.Hour, refused, true},
+		{"a report is refused", once, 0, refused, false},
 	} {
 		a := &attempts{patience: c.patience, log: slog.New(slog.DiscardHandler), denied: time.Now().Add(-c.denied)}
 		if again, _ := a.again(t.Context(), nil, c.err); again != c.again {
 			t.Errorf("%s: trying again is %t", c.name, again)
+		}
+	}
+}
+
+// A call bears with servers that have no leader, for as long as they may take to
+// find one, and then hands on what they say.
+func TestACallWaitsForALeader(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		patience patience
+		since    time.Duration // the first answer that nobody leads
+		status   int
+		again    bool
+	}{
+		{"at first", usual, 0, http.StatusServiceUnavailable, true},
+		{"for too long", usual, election, http.StatusServiceUnavailable, false},
+		{"what is said again anyhow", once, 0, http.StatusServiceUnavailable, false},
+		{"another answer", usual, 0, http.StatusConflict, false},
+	} {
+		a := &attempts{patience: c.patience, log: slog.New(slog.DiscardHandler), leaderless: time.Now().Add(-c.since)}
+		response := &http.Response{StatusCode: c.status, Header: http.Header{api.Header: {api.Version}}, Body: io.NopCloser(strings.NewReader(`{"error":"nobody leads"}`))}
+		again, err := a.again(t.Context(), response, nil)
+		if again != c.again || err != nil {
+			t.Errorf("%s: trying again is %t, %v", c.name, again, err)
+		}
+		if left, _ := io.ReadAll(response.Body); !again && len(left) == 0 {
+			t.Errorf("%s: the answer was read", c.name)
 		}
 	}
 }

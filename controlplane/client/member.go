@@ -84,10 +84,6 @@ func (w Way) dialFirst(ctx context.Context) (net.Conn, error) {
 			return DialServer(ctx, w.Credentials, server)
 		}
 	}
-	type answer struct {
-		net.Conn
-		err error
-	}
 	ctx, cancel := context.WithTimeout(ctx, serverTimeout+time.Duration(len(w.Servers))*nextServer)
 	defer cancel() // it ends the attempts that are left
 	answers := make(chan answer)
@@ -98,17 +94,9 @@ func (w Way) dialFirst(ctx context.Context) (net.Conn, error) {
 		select {
 		case <-next.C:
 			server := w.Servers[begun]
-			go func() {
-				connected, err := dial(ctx, server)
-				select {
-				case answers <- answer{connected, err}:
-				case <-ctx.Done():
-					if err == nil {
-						connected.Close() //nolint:errcheck // another one was faster
-					}
-				}
-			}()
-			if begun++; begun < len(w.Servers) {
+			go attempt(ctx, func() (net.Conn, error) { return dial(ctx, server) }, answers)
+			begun++
+			if begun < len(w.Servers) {
 				next.Reset(nextServer)
 			}
 		case a := <-answers:
@@ -124,6 +112,25 @@ func (w Way) dialFirst(ctx context.Context) (net.Conn, error) {
 		}
 	}
 	return nil, errors.Join(failures...)
+}
+
+// answer is what came of an attempt to connect.
+type answer struct {
+	net.Conn
+	err error
+}
+
+// attempt connects, and gives the answer unless ctx has ended: then another one
+// was faster.
+func attempt(ctx context.Context, dial func() (net.Conn, error), answers chan<- answer) {
+	connected, err := dial()
+	select {
+	case answers <- answer{connected, err}:
+	case <-ctx.Done():
+		if err == nil {
+			connected.Close() //nolint:errcheck // nothing was sent
+		}
+	}
 }
 
 // DialServer connects to a server as a member of its cluster.

@@ -143,7 +143,7 @@ func (c *cluster) fault() {
 
 // state is what the store holds, whoever reaches it.
 func (c *cluster) state() *store.State {
-	state, err := c.members.Memory.Load(context.Background())
+	state, err := c.members.Load(context.Background())
 	if err != nil {
 		panic(err) // it never fails
 	}
@@ -151,7 +151,7 @@ func (c *cluster) state() *store.State {
 }
 
 func (c *cluster) commit(changes ...store.Change) error {
-	return c.members.Memory.Commit(context.Background(), c.state(), changes)
+	return c.members.Commit(context.Background(), c.state(), changes)
 }
 
 // admit lets a node in.

@@ -154,7 +154,7 @@ func (i *invariants) doubles() []string {
 	return all
 }
 
-// strays: what runs on a node that the leader can reach was assigned to it.
+// strays: what runs on a node that the leader can reach is wanted there.
 func (i *invariants) strays() []string {
 	state := i.state()
 	var all []string
@@ -163,8 +163,8 @@ func (i *invariants) strays() []string {
 			continue
 		}
 		for _, one := range m.containers.replicas() {
-			if state.Replicas.Get(one.Replica).Node != m.id {
-				all = append(all, fmt.Sprintf("%s is on %s, and nobody has assigned it there", one.ID, m.name))
+			if r := state.Replicas.Get(one.Replica); r.Node != m.id || !r.Wanted {
+				all = append(all, fmt.Sprintf("%s is on %s, and nobody wants it there", one.ID, m.name))
 			}
 		}
 	}

@@ -227,12 +227,12 @@ func (m *machine) startServer() {
 	at := c.network.listen(m)
 	p := begin(func(ctx context.Context) {
 		web := &http.Server{Handler: s.Handler(), BaseContext: func(net.Listener) context.Context { return ctx }}
-		ticking := begin(func(context.Context) { m.tick(ctx, ticks) })
-		serving := begin(func(context.Context) { web.Serve(at) }) //nolint:errcheck // it ends with the process
-		s.Run(ctx)                                                //nolint:errcheck // it ends with the process
-		web.Close()                                               //nolint:errcheck // it ends
-		<-serving.ended
-		<-ticking.ended
+		var running sync.WaitGroup
+		running.Go(func() { m.tick(ctx, ticks) })
+		running.Go(func() { web.Serve(at) }) //nolint:errcheck // it ends with the process
+		s.Run(ctx)                           //nolint:errcheck // it ends with the process
+		web.Close()                          //nolint:errcheck // it ends
+		running.Wait()
 	})
 	m.mu.Lock()
 	defer m.mu.Unlock()

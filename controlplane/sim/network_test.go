@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"slices"
 	"sync"
@@ -118,23 +117,40 @@ func (l *link) end() {
 	})
 }
 
+// buffered is how many writes an end may be ahead of the network, as with the
+// buffers of TCP. Writes hardly ever block.
+const buffered = 1024
+
 // pump carries what one end sends to the other, until one of them closes.
 func (n *network) pump(l *link, src, dst net.Conn, from, to *machine) {
-	buffer := make([]byte, 64<<10)
-	for {
-		size, err := src.Read(buffer)
+	sent := make(chan []byte, buffered)
+	n.running.Go(func() { l.take(src, sent) })
+	for chunk := range sent {
 		if !n.carry(l, from, to) {
 			return
 		}
-		if err == nil {
-			_, err = dst.Write(buffer[:size])
+		if _, err := dst.Write(chunk); err != nil {
+			break
 		}
+	}
+	if n.carry(l, from, to) {
+		l.end()
+		n.change(func() { delete(n.links, l) })
+	}
+}
+
+// take takes what an end sends, until it is closed.
+func (l *link) take(src net.Conn, sent chan<- []byte) {
+	defer close(sent)
+	buffer := make([]byte, 64<<10)
+	for {
+		size, err := src.Read(buffer)
 		if err != nil {
-			if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrClosedPipe) {
-				panic(err)
-			}
-			l.end()
-			n.change(func() { delete(n.links, l) })
+			return
+		}
+		select {
+		case sent <- slices.Clone(buffer[:size]):
+		case <-l.done:
 			return
 		}
 	}

@@ -19,6 +19,7 @@ type containers struct {
 	all     map[string]*container
 	images  map[string]bool
 	faults  []*fault
+	meeting int // steps that meet a fault now
 	exits   map[chan string]bool
 	clock   time.Duration // how far the machine's clock is ahead
 	last    time.Time
@@ -64,6 +65,8 @@ func (c *containers) step(ctx context.Context, step string, r resources.Replica)
 	if met == nil {
 		return nil, ctx.Err()
 	}
+	c.met(1)
+	defer c.met(-1)
 	if err := sleep(ctx, met.takes); err != nil {
 		return nil, err
 	}
@@ -220,7 +223,7 @@ func (c *containers) Stop(ctx context.Context, id string) error {
 func (c *containers) Remove(ctx context.Context, id string) error {
 	one, err := c.find(id)
 	if err != nil {
-		return nil //nolint:nilerr // what is absent is removed
+		return nil // what is absent is removed
 	}
 	late, err := c.step(ctx, "remove", one.replica)
 	if err != nil {
@@ -312,7 +315,14 @@ func (c *containers) fail(f fault) {
 func (c *containers) faulty() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.ContainsFunc(c.faults, func(f *fault) bool { return f.times != 0 })
+	return c.meeting > 0 || slices.ContainsFunc(c.faults, func(f *fault) bool { return f.times != 0 })
+}
+
+// met counts the steps that meet a fault now.
+func (c *containers) met(more int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.meeting += more
 }
 
 func (c *containers) mend() {
