@@ -26,6 +26,10 @@ func (s *Server) rebalance(r *http.Request) (any, error) {
 		said = resources.Rebalance{Moves: []resources.Move{}, Begun: []resources.ReplicaID{}}
 		var misplaced []schedule.Misplacement
 		for _, m := range moves {
+			// Each node has a replica of a global service: none is better elsewhere.
+			if state.Replicas.Get(m.Replica).Only != "" {
+				continue
+			}
 			said.Moves = append(said.Moves, resources.Move{
 				Replica: m.Replica, From: state.Nodes[m.From].Name, To: state.Nodes[m.To].Name, Reason: m.Reason,
 			})
@@ -37,7 +41,7 @@ func (s *Server) rebalance(r *http.Request) (any, error) {
 		d := &decision{state: state}
 		d.leave(v, misplaced)
 		told = d.told
-		for _, m := range moves {
+		for _, m := range said.Moves {
 			if !d.state.Replicas.Get(m.Replica).Wanted {
 				said.Begun = append(said.Begun, m.Replica)
 			}

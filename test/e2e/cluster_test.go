@@ -63,7 +63,7 @@ func allRun(t *testing.T, control *client.Server, service string) map[resources.
 // A cluster of many nodes: servers and workers join and leave, and one server
 // after the other may be lost.
 func TestCluster(t *testing.T) {
-	_, hosts := startHosts(t, 4)
+	hosts := startHosts(t, 4)
 	archive := images.Archive(t)
 	configure := func(servers, workers []*dev) string {
 		return fmt.Sprintf(clusterConfiguration, endpoints(servers...), endpoints(workers...), archive)

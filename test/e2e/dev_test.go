@@ -29,14 +29,13 @@ func startDev(t *testing.T) *dev {
 }
 
 // startHosts starts nodes that reach each other.
-func startHosts(t *testing.T, n int) (*testbed.Bed, []*dev) {
+func startHosts(t *testing.T, n int) []*dev {
 	t.Helper()
-	bed := testbed.New(t, skerry(), n)
 	var hosts []*dev
-	for _, h := range bed.Hosts {
+	for _, h := range testbed.New(t, skerry(), n).Hosts {
 		hosts = append(hosts, &dev{h})
 	}
-	return bed, hosts
+	return hosts
 }
 
 // skerry is the program that was built for the tests.

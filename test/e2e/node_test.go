@@ -119,7 +119,7 @@ func (n *nodeTest) explain(t *testing.T) {
 	t.Log(leases)
 	address := regexp.MustCompile(`[0-9.]+/`).FindString(leases)
 	look := n.host.Command(ctx, "ssh", "-i", n.key, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
-		"root@"+strings.TrimSuffix(address, "/"), "uptime; skerry status --events; podman ps -a; systemctl --failed; journalctl -b -u skerry-agent -u skerry-server -n 60 --no-pager; nft list ruleset")
+		"root@"+strings.TrimSuffix(address, "/"), "uptime; skerry status; skerry events; podman ps -a; systemctl --failed; journalctl -b -u skerry-agent -u skerry-server -n 60 --no-pager; nft list ruleset")
 	out, err := look.CombinedOutput()
 	t.Logf("the node says (%v):\n%s", err, out)
 }

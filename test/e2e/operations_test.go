@@ -39,7 +39,7 @@ func (d *dev) says(t *testing.T, args []string, want ...string) string {
 // What a person does with a cluster, from one of its servers: the other host is
 // a worker, whose agent only servers reach.
 func TestOperations(t *testing.T) {
-	_, hosts := startHosts(t, 2)
+	hosts := startHosts(t, 2)
 	d := hosts[0]
 	archive := images.Archive(t)
 	tf := NewTerraform(t, bin, fmt.Sprintf(clusterConfiguration, endpoints(hosts[0]), endpoints(hosts[1]), archive))

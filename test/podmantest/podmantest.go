@@ -60,8 +60,8 @@ func StartService(t testing.TB) *Service {
 	s := &Service{dir: dir, Namespace: filepath.Base(dir), Socket: "unix://" + dir + "/podman.sock"}
 	t.Cleanup(func() { s.remove(t) })
 	s.configure(t)
-	command(t, "ip", "netns", "add", s.Namespace)
-	command(t, "ip", "-n", s.Namespace, "link", "set", "lo", "up")
+	ip(t, "netns", "add", s.Namespace)
+	ip(t, "-n", s.Namespace, "link", "set", "lo", "up")
 	s.Up(t)
 	return s
 }
@@ -236,9 +236,9 @@ func (s *Service) unmount(ctx context.Context, t testing.TB) {
 	}
 }
 
-func command(t testing.TB, name string, args ...string) {
+func ip(t testing.TB, args ...string) {
 	t.Helper()
-	if output, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput(); err != nil {
-		t.Fatal(fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, output))
+	if output, err := exec.CommandContext(t.Context(), "ip", args...).CombinedOutput(); err != nil {
+		t.Fatal(fmt.Errorf("ip %s: %w\n%s", strings.Join(args, " "), err, output))
 	}
 }

@@ -21,7 +21,7 @@ func (s *Service) PowerOff(t testing.TB) {
 	// What the cut ends it ends at once; so whoever watches others goes first.
 	conmons, watched := s.Conmons(t), s.Programs(t)
 	for _, pid := range append(conmons, watched...) {
-		if err := unix.Kill(pid, unix.SIGKILL); err != nil && err != unix.ESRCH { //nolint:errorlint // a system call's own
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil && err != unix.ESRCH {
 			t.Fatalf("end process %d: %v", pid, err)
 		}
 	}
@@ -35,15 +35,15 @@ func (s *Service) PowerOff(t testing.TB) {
 			t.Fatal(err)
 		}
 	}
-	command(t, "ip", "netns", "delete", s.Namespace)
+	ip(t, "netns", "delete", s.Namespace)
 }
 
 // PowerOn starts the service again, in a network namespace that knows nothing
 // of what was in it.
 func (s *Service) PowerOn(t testing.TB) {
 	t.Helper()
-	command(t, "ip", "netns", "add", s.Namespace)
-	command(t, "ip", "-n", s.Namespace, "link", "set", "lo", "up")
+	ip(t, "netns", "add", s.Namespace)
+	ip(t, "-n", s.Namespace, "link", "set", "lo", "up")
 	s.Up(t)
 }
 
@@ -89,7 +89,7 @@ func children(pid int) []int {
 		if err != nil {
 			continue // it has ended
 		}
-		for _, field := range strings.Fields(string(text)) {
+		for field := range strings.FieldsSeq(string(text)) {
 			if child, err := strconv.Atoi(field); err == nil {
 				all = append(all, child)
 			}
@@ -102,7 +102,7 @@ func children(pid int) []int {
 func awaitEnd(t testing.TB, pid int, deadline time.Time) {
 	t.Helper()
 	fd, err := unix.PidfdOpen(pid, 0)
-	if err == unix.ESRCH { //nolint:errorlint // a system call's own
+	if err == unix.ESRCH {
 		return
 	}
 	if err != nil {
@@ -112,7 +112,7 @@ func awaitEnd(t testing.TB, pid int, deadline time.Time) {
 	for {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(time.Until(deadline).Milliseconds()))
 		switch {
-		case err == unix.EINTR: //nolint:errorlint // a system call's own
+		case err == unix.EINTR:
 		case err != nil || n == 0:
 			t.Fatalf("process %d does not end: %v", pid, err)
 		default:
