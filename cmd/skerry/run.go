@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -114,6 +115,9 @@ func runServer(ctx context.Context, p places, cluster resources.ClusterConfig, r
 	return group.Wait()
 }
 
+// agentGC is how much an agent's heap grows until it is collected, in percent.
+const agentGC = 25
+
 // runAgent runs the agent until ctx ends.
 func runAgent(ctx context.Context, p places, controlPlane agent.ControlPlane, log *slog.Logger) error {
 	lock, err := lockDirectory(filepath.Join(p.data, "agent.lock"))
@@ -121,6 +125,8 @@ func runAgent(ctx context.Context, p places, controlPlane agent.ControlPlane, lo
 		return err
 	}
 	defer lock.Close() //nolint:errcheck // it ends with the process
+	// The node's memory is for its replicas: what is left to collect stays small.
+	debug.SetGCPercent(agentGC)
 	dialer := client.NewDialer(client.Options{Log: log})
 	defer dialer.Close()
 	control := dialer.Member(p.way)

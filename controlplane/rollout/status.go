@@ -54,13 +54,13 @@ func summary(r *resources.Replica, v View) resources.ReplicaSummary {
 		s = resources.ReplicaStatus{ID: r.ID, State: resources.ReplicaPending, Message: r.Waiting}
 	}
 	node := v.Nodes[r.Node]
+	summary := resources.ReplicaSummary{ID: r.ID, Revision: r.Revision, Node: r.Node, NodeName: node.Name, Wanted: r.Wanted, Status: s}
 	if v.Lost[r.Node] {
-		s = resources.ReplicaStatus{ID: r.ID, State: resources.ReplicaLost, Message: "its node is silent"}
+		summary.Status = resources.ReplicaStatus{ID: r.ID, State: resources.ReplicaLost, Message: "its node is silent"}
+	} else {
+		summary.Published = published(r, node)
 	}
-	return resources.ReplicaSummary{
-		ID: r.ID, Revision: r.Revision, Node: r.Node, NodeName: node.Name, Wanted: r.Wanted,
-		Status: s, Published: published(r, node),
-	}
+	return summary
 }
 
 func published(r *resources.Replica, node resources.NodeInfo) []string {

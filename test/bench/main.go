@@ -16,6 +16,11 @@
 //	                   podman start: at most 150 ms more
 //	container-create   a replica that is asked for until its program runs,
 //	                   against podman run: at most 150 ms more
+//	node-killed        a node's power cut until its replicas are ready elsewhere,
+//	                   against 15 s
+//	agent-memory       of an agent with 50 replicas, against 40 MiB
+//	server-memory      of a server, with its node's agent, that has 100 nodes and
+//	                   1,000 replicas, against 150 MiB
 //	placements         replicas placed by the scheduler, against swarmkit's: a
 //	                   family, see schedule.go; it needs nothing of the rest
 //
@@ -53,6 +58,9 @@ var benches = slices.Concat([]bench{
 	{"image-upload", 1.3, imageUpload},
 	{"container-restart", 0, containerRestart},
 	{"container-create", 0, containerCreate},
+	{"node-killed", 1, nodeKilled},
+	{"agent-memory", 1, agentMemory},
+	{"server-memory", 1, serverMemory},
 }, placements())
 
 func main() {

@@ -66,6 +66,15 @@ func (t *tb) Fatal(args ...any)          { t.Error(args...); runtime.Goexit() }
 func (t *tb) Fatalf(f string, a ...any)  { t.Errorf(f, a...); runtime.Goexit() }
 func (t *tb) Logf(f string, args ...any) { fmt.Fprintf(os.Stderr, f+"\n", args...) }
 
+func (t *tb) Log(args ...any) { fmt.Fprintln(os.Stderr, args...) }
+
+func (t *tb) TempDir() string {
+	dir, err := os.MkdirTemp("", "bench-")
+	t.must("make a directory", err)
+	t.Cleanup(func() { os.RemoveAll(dir) }) //nolint:errcheck // a directory in the temporary directory
+	return dir
+}
+
 func (t *tb) Failed() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -91,6 +91,22 @@ func (h *Host) End(signal os.Signal) {
 	h.process = nil
 }
 
+// Memory is what skerry on the host has resident, in bytes.
+func (h *Host) Memory(t testing.TB) resources.Bytes {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.process.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "VmRSS:")
+	line, _, _ := strings.Cut(rest, "\n")
+	size, err := resources.ParseBytes(strings.ReplaceAll(strings.TrimSpace(line), " kB", "KiB"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return size
+}
+
 // Stall stops skerry in the middle of what it does, until Resume.
 func (h *Host) Stall(t testing.TB) { h.signal(t, syscall.SIGSTOP) }
 
