@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -40,24 +41,53 @@ type Etcd struct {
 	stop   context.CancelFunc // ends the goroutines below
 	done   sync.WaitGroup
 	closed sync.Once
+	last   atomic.Pointer[State] // the newest that was loaded
 }
 
 var _ Store = (*Etcd)(nil)
 
-// Load returns a snapshot.
+// Load returns a snapshot. What has not changed since the last one it shares
+// with that: a store may hold many megabytes, and is loaded for most calls.
 func (e *Etcd) Load(ctx context.Context) (*State, error) {
-	response, err := e.get(ctx, prefix, clientv3.WithPrefix())
+	last := e.last.Load()
+	if last == nil {
+		return e.loadFrom(ctx, newState())
+	}
+	now, err := e.get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
 	if err != nil {
 		return nil, fmt.Errorf("read the store: %w", err)
 	}
-	state := newState()
+	if now.Header.Revision == last.Revision {
+		return last, nil
+	}
+	return e.loadFrom(ctx, last)
+}
+
+// loadFrom brings a state that was loaded before up to date; a new one is of
+// revision 0, before all others.
+func (e *Etcd) loadFrom(ctx context.Context, last *State) (*State, error) {
+	response, err := e.get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithMinModRev(last.Revision+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the store: %w", err)
+	}
+	state := last.share()
 	state.Revision = response.Header.Revision
 	for _, kv := range response.Kvs {
 		if err := state.add(strings.TrimPrefix(string(kv.Key), prefix), kv.Value, kv.ModRevision); err != nil {
 			return nil, err
 		}
 	}
-	return state, nil
+	// etcd does not say what was deleted, but how many keys are left. One that is
+	// of a later version counts there, and the whole is read each time.
+	if last.Revision > 0 && int(response.Count) != state.keys() {
+		return e.loadFrom(ctx, newState())
+	}
+	for {
+		newest := e.last.Load()
+		if newest != nil && newest.Revision >= state.Revision || e.last.CompareAndSwap(newest, state) {
+			return state, nil
+		}
+	}
 }
 
 // get reads from etcd.

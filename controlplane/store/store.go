@@ -160,6 +160,9 @@ func (s *State) share() *State {
 	return next
 }
 
+// keys is how many keys the state was read from.
+func (s *State) keys() int { return len(s.versions) + s.Replicas.Len() }
+
 // version is that of a key; zero where it is not there.
 func (s *State) version(key string) int64 {
 	if id, isReplica := strings.CutPrefix(key, replicasPrefix); isReplica {
