@@ -23,6 +23,7 @@ var docs = map[string]string{
 	"Cluster.Workers":              "Endpoints of the nodes that run containers only, of either kind. Servers run containers too.",
 	"ClusterConfig.Server":         "Server is how the node takes part in the control plane; nil where it is a worker.",
 	"ClusterConfig.Servers":        "Servers are the ways to the control plane, from other machines.",
+	"ClusterRecord.Away":           "Away are those of them that run none until they come back: their machines were about to go.",
 	"ClusterRecord.Nodes":          "Nodes may be in the cluster: those that were let in, and not removed.",
 	"ClusterRecord.Servers":        "Servers are the nodes that are to run the control plane.",
 	"ClusterStatus.Failed":         "Failed is true where that does not change by itself.",

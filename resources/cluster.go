@@ -130,8 +130,18 @@ func (i ImageRecord) Key() string { return i.Name + "@" + i.Digest }
 type ClusterRecord struct {
 	// Servers are the nodes that are to run the control plane.
 	Servers []NodeID `json:"servers"`
+	// Away are those of them that run none until they come back: their machines
+	// were about to go.
+	Away []NodeID `json:"away,omitempty"`
 	// Nodes may be in the cluster: those that were let in, and not removed.
 	Nodes []NodeID `json:"nodes"`
+}
+
+// Wanted are the nodes that are to run the control plane now, sorted.
+func (c ClusterRecord) Wanted() []NodeID {
+	all := slices.DeleteFunc(slices.Clone(c.Servers), func(id NodeID) bool { return slices.Contains(c.Away, id) })
+	slices.Sort(all)
+	return all
 }
 
 // ClusterStatus is a cluster for people and plugins.

@@ -85,6 +85,8 @@ type Server interface {
 	WatchAssignment(ctx context.Context, id resources.NodeID, see func(resources.Assignment)) error
 	PutAvailability(ctx context.Context, id resources.NodeID, a resources.Availability) error
 	WatchNode(ctx context.Context, id resources.NodeID, see func(resources.NodeStatus) (more bool, err error)) error
+	LeaveServers(ctx context.Context, id resources.NodeID) error
+	WatchCluster(ctx context.Context, see func(resources.ClusterStatus) (more bool, err error)) error
 	LeaveNode(ctx context.Context, id resources.NodeID) error
 	SignCertificate(ctx context.Context, id resources.NodeID, request resources.CertificateRequest) (resources.Join, error)
 }

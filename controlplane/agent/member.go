@@ -160,10 +160,11 @@ func (a *Agent) removed(r *http.Request) (any, error) {
 	return nil, nil
 }
 
-// leave moves the node's replicas elsewhere before its machine goes away. The
-// node stays one of its cluster: where its data is kept and comes back, it is
-// active again. With the only server the whole control plane goes, and there is
-// nobody who could move anything.
+// leave moves what the node does elsewhere before its machine goes away: first
+// its part in the control plane, then its replicas. The node stays one of its
+// cluster: where its data is kept and comes back, it is what it was. With the
+// only server the whole control plane goes, and there is nobody who could move
+// anything.
 func (a *Agent) leave(r *http.Request) (any, error) {
 	there := a.member()
 	if there.ID == "" || there.Server != nil && len(there.Servers) <= 1 {
@@ -172,6 +173,15 @@ func (a *Agent) leave(r *http.Request) (any, error) {
 	a.mu.Lock()
 	id := a.node.ID
 	a.mu.Unlock()
+	if there.Server != nil {
+		err := a.leaveServers(r.Context(), id)
+		if api.IsConflict(err) {
+			return nil, nil // the others go, too
+		}
+		if err != nil {
+			return nil, fmt.Errorf("leave cluster %s: %w", there.Name, err)
+		}
+	}
 	if err := a.Server.PutAvailability(r.Context(), id, resources.NodeDrained); err != nil {
 		return nil, fmt.Errorf("leave cluster %s: %w", there.Name, err)
 	}
@@ -186,6 +196,34 @@ func (a *Agent) leave(r *http.Request) (any, error) {
 	// Or the session would register the node again.
 	a.set(func() { a.left = true })
 	return nil, a.Server.LeaveNode(r.Context(), id)
+}
+
+// leaveServers takes this node out of the control plane, and returns when the
+// others do without it and it has stopped here.
+func (a *Agent) leaveServers(ctx context.Context, id resources.NodeID) error {
+	if err := a.Server.LeaveServers(ctx, id); err != nil {
+		return err
+	}
+	waiting := ""
+	err := a.Server.WatchCluster(ctx, func(s resources.ClusterStatus) (bool, error) {
+		waiting = s.Waiting
+		return slices.Contains(s.Members, id), nil
+	})
+	if err != nil {
+		return fmt.Errorf("wait until the other servers do without node %s: %w; %s", id, err, waiting)
+	}
+	// The control plane stops as follow hears of it, which may be a moment later.
+	for {
+		changed := a.change()
+		if a.member().Server == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait until the control plane has stopped here: %w", context.Cause(ctx))
+		case <-changed:
+		}
+	}
 }
 
 // member is the cluster that the node is in, or zero.

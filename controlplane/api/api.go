@@ -80,6 +80,12 @@ func IsNotFound(err error) bool {
 	return errors.As(err, &e) && e.Status == http.StatusNotFound
 }
 
+// IsConflict is true where err says that things stand in the way of it.
+func IsConflict(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Status == http.StatusConflict
+}
+
 // Handler serves a call: its value becomes the body, 204 where it is nil, and
 // its error the status.
 type Handler func(r *http.Request) (any, error)

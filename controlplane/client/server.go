@@ -174,6 +174,12 @@ func (s *Server) DeleteNode(ctx context.Context, id resources.NodeID) error {
 	return wrap(s.call(ctx, http.MethodDelete, nodePath(id), nil, nil), "remove node %s", id)
 }
 
+// LeaveServers takes a node out of the control plane until it comes back.
+// WatchCluster tells when it is out. The last server can't go: api.IsConflict.
+func (s *Server) LeaveServers(ctx context.Context, id resources.NodeID) error {
+	return wrap(s.call(ctx, http.MethodDelete, nodePath(id)+"/server", nil, nil), "take node %s out of the servers", id)
+}
+
 // LeaveNode takes a node out of the cluster for now: it may come back.
 func (s *Server) LeaveNode(ctx context.Context, id resources.NodeID) error {
 	return wrap(s.call(ctx, http.MethodDelete, nodePath(id)+"?returns", nil, nil), "take node %s out of the cluster", id)

@@ -43,6 +43,7 @@ func (s *Server) leaderHandler() *http.ServeMux {
 	mux.Handle("PUT /v1/cluster/servers", api.Handler(s.putServers))
 	mux.Handle("POST /v1/nodes/{id}/certificate", api.Handler(s.signCertificate))
 	mux.Handle("PUT /v1/nodes/{id}/availability", api.Handler(s.putAvailability))
+	mux.Handle("DELETE /v1/nodes/{id}/server", api.Handler(s.leaveServers))
 	mux.HandleFunc("GET /v1/nodes/{id}", s.getNode)
 	mux.Handle("GET /v1/nodes", api.Handler(s.listNodes))
 	mux.Handle("PUT /v1/nodes/{id}", api.Handler(s.putNode))
@@ -178,7 +179,12 @@ func (s *Server) putNode(r *http.Request) (any, error) {
 		if found && same(old, node) {
 			return nil, nil
 		}
-		return []store.Change{store.PutNode(node)}, nil
+		changes := []store.Change{store.PutNode(node)}
+		if record := state.Cluster; joined && slices.Contains(record.Away, node.ID) {
+			record.Away = slices.DeleteFunc(slices.Clone(record.Away), func(id resources.NodeID) bool { return id == node.ID })
+			changes = append(changes, store.PutCluster(record))
+		}
+		return changes, nil
 	})
 	if err != nil {
 		return nil, err

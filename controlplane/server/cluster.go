@@ -31,7 +31,7 @@ func (s *Server) watchCluster(w http.ResponseWriter, r *http.Request) {
 func (s *Server) clusterStatus(state *store.State) resources.ClusterStatus {
 	status := resources.ClusterStatus{
 		ClusterConfig: s.Cluster, Leader: s.Self.Node,
-		Wanted: slices.Sorted(slices.Values(state.Cluster.Servers)), Members: slices.Sorted(maps.Keys(state.Servers)),
+		Wanted: state.Cluster.Wanted(), Members: slices.Sorted(maps.Keys(state.Servers)),
 	}
 	status.Servers, status.Server = addressesOf(state), nil
 	status.Waiting, status.Failed = s.walk.get()
@@ -91,7 +91,7 @@ func (s *Server) putServers(r *http.Request) (any, error) {
 			return nil, api.Invalid(problems)
 		}
 		record := now.Cluster
-		record.Servers = wanted
+		record.Servers, record.Away = wanted, nil
 		change := store.PutCluster(record)
 		state = now.With(change)
 		return []store.Change{change}, nil
@@ -101,6 +101,29 @@ func (s *Server) putServers(r *http.Request) (any, error) {
 	}
 	s.walk.again()
 	return s.clusterStatus(state), nil
+}
+
+// leaveServers takes a server whose machine is about to go out of the control
+// plane, so that it is missed by nobody, until it comes back. The last one
+// stays.
+func (s *Server) leaveServers(r *http.Request) (any, error) {
+	id := resources.NodeID(r.PathValue("id"))
+	err := s.update(r.Context(), func(state *store.State) ([]store.Change, error) {
+		record := state.Cluster
+		if !slices.Contains(record.Wanted(), id) {
+			return nil, nil
+		}
+		record.Away = append(slices.Clone(record.Away), id)
+		if len(record.Wanted()) == 0 {
+			return nil, api.Errorf(http.StatusConflict, "node %s is the last server of the cluster", id)
+		}
+		return []store.Change{store.PutCluster(record)}, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.walk.again()
+	return nil, nil
 }
 
 // signCertificate lets a node in, or renews its certificate. Only those who may

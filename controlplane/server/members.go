@@ -146,7 +146,7 @@ func (s *Server) walkOn(ctx context.Context) (more bool, err error) {
 
 func (s *Server) membershipInput(v *view, peers []store.Peer) membership.Input {
 	in := membership.Input{
-		Wanted: v.state.Cluster.Servers, Self: s.Self.Node,
+		Wanted: v.state.Cluster.Wanted(), Self: s.Self.Node,
 		Recorded: map[resources.NodeID]bool{}, Ready: map[resources.NodeID]bool{}, Failed: map[resources.NodeID]string{},
 	}
 	byAddress := map[string]resources.NodeID{}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/skerry-io/skerry/controlplane/client"
 	"github.com/skerry-io/skerry/resources"
 	"github.com/skerry-io/skerry/test/images"
@@ -99,6 +101,48 @@ func TestCluster(t *testing.T) {
 		count := allRun(t, control, "web")
 		t.Logf("its replicas run elsewhere after %s: %v", time.Since(began).Round(time.Millisecond), count)
 		hosts[0].Start(t)
+	})
+	t.Run("two servers' machines go at once", func(t *testing.T) {
+		control := controlOf(t, hosts[:3]...)
+		members := func(n int) {
+			t.Helper()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			var last resources.ClusterStatus
+			err := control.WatchCluster(ctx, func(s resources.ClusterStatus) (bool, error) {
+				last = s
+				return len(s.Members) != n || s.Waiting != "", nil
+			})
+			if err != nil {
+				t.Fatalf("%d servers: %v, %+v", n, err, last)
+			}
+		}
+		members(3) // the first one is back
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		defer cancel()
+		group, ctx := errgroup.WithContext(ctx)
+		dialer := client.NewDialer(client.Options{})
+		t.Cleanup(dialer.Close)
+		for _, h := range hosts[1:3] {
+			endpoint, err := resources.ParseEndpoint(h.Endpoint)
+			if err != nil {
+				t.Fatal(err)
+			}
+			group.Go(func() error { return dialer.Agent(endpoint).Leave(ctx) })
+		}
+		if err := group.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		hosts[1].End(os.Kill)
+		hosts[2].End(os.Kill)
+		members(1)
+		if count := allRun(t, control, "web"); count[hosts[1].Node(t)]+count[hosts[2].Node(t)] > 0 {
+			t.Errorf("replicas run on %v", count)
+		}
+		// Where they come back, they are what they were.
+		hosts[1].Start(t)
+		hosts[2].Start(t)
+		members(3)
 	})
 	t.Run("a worker leaves", func(t *testing.T) {
 		tf.Configure(t, configure(hosts[:3], nil))
