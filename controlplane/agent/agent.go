@@ -80,15 +80,20 @@ type ControlPlane interface {
 
 // Server is the part of the server's API that an agent calls.
 type Server interface {
+	Membership
 	PutNode(ctx context.Context, node resources.NodeInfo) error
 	PutStatus(ctx context.Context, id resources.NodeID, statuses []resources.ReplicaStatus) error
 	WatchAssignment(ctx context.Context, id resources.NodeID, see func(resources.Assignment)) error
+}
+
+// Membership is how a node stays in its cluster, and leaves it.
+type Membership interface {
+	SignCertificate(ctx context.Context, id resources.NodeID, request resources.CertificateRequest) (resources.Join, error)
 	PutAvailability(ctx context.Context, id resources.NodeID, a resources.Availability) error
 	WatchNode(ctx context.Context, id resources.NodeID, see func(resources.NodeStatus) (more bool, err error)) error
 	LeaveServers(ctx context.Context, id resources.NodeID) error
 	WatchCluster(ctx context.Context, see func(resources.ClusterStatus) (more bool, err error)) error
 	LeaveNode(ctx context.Context, id resources.NodeID) error
-	SignCertificate(ctx context.Context, id resources.NodeID, request resources.CertificateRequest) (resources.Join, error)
 }
 
 // Config is what an Agent is made of.

@@ -37,14 +37,14 @@ resource "skerry_service" "web" {
 }
 `
 
-// allRun returns once all replicas of the service run, and counts them by node.
-func allRun(t *testing.T, control *client.Server, service string) map[resources.NodeID]int {
+// allRun returns once all replicas of the web service run, and counts them by node.
+func allRun(t *testing.T, control *client.Server) map[resources.NodeID]int {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	count := map[resources.NodeID]int{}
 	var last resources.ServiceStatus
-	err := control.WatchService(ctx, service, func(s resources.ServiceStatus) (bool, error) {
+	err := control.WatchService(ctx, "web", func(s resources.ServiceStatus) (bool, error) {
 		clear(count)
 		running := 0
 		for _, r := range s.Replicas {
@@ -57,7 +57,7 @@ func allRun(t *testing.T, control *client.Server, service string) map[resources.
 		return running != s.Service.Replicas, nil
 	})
 	if err != nil {
-		t.Fatalf("%v; %s is %+v", err, service, last)
+		t.Fatalf("%v; the service is %+v", err, last)
 	}
 	return count
 }
@@ -98,7 +98,7 @@ func TestCluster(t *testing.T) {
 		}
 		t.Logf("another server leads after %s", time.Since(began).Round(time.Millisecond))
 		// Its replicas run elsewhere, from an image that was pushed to it.
-		count := allRun(t, control, "web")
+		count := allRun(t, control)
 		t.Logf("its replicas run elsewhere after %s: %v", time.Since(began).Round(time.Millisecond), count)
 		hosts[0].Start(t)
 	})
@@ -136,7 +136,7 @@ func TestCluster(t *testing.T) {
 		hosts[1].End(os.Kill)
 		hosts[2].End(os.Kill)
 		members(1)
-		if count := allRun(t, control, "web"); count[hosts[1].Node(t)]+count[hosts[2].Node(t)] > 0 {
+		if count := allRun(t, control); count[hosts[1].Node(t)]+count[hosts[2].Node(t)] > 0 {
 			t.Errorf("replicas run on %v", count)
 		}
 		// Where they come back, they are what they were.
@@ -157,7 +157,7 @@ func TestCluster(t *testing.T) {
 		tf.Configure(t, configure(hosts[1:2], nil))
 		tf.Apply(t)
 		tf.Settled(t)
-		if count := allRun(t, controlOf(t, hosts[1]), "web"); len(count) != 1 {
+		if count := allRun(t, controlOf(t, hosts[1])); len(count) != 1 {
 			t.Errorf("replicas run on %v", count)
 		}
 	})
@@ -178,7 +178,7 @@ func TestCluster(t *testing.T) {
 		tf.Apply(t)
 		tf.Settled(t)
 		control := controlOf(t, hosts[2])
-		allRun(t, control, "web")
+		allRun(t, control)
 		if nodes, err := control.Nodes(t.Context()); err != nil || len(nodes) != 2 {
 			t.Errorf("%d nodes, %v", len(nodes), err)
 		}
