@@ -45,21 +45,21 @@ resource "skerry_service" "web" {
   name      = "web"
   image     = skerry_image.web.reference
   replicas  = %[4]d
-  resources = { cpu = "10m", memory = "16MiB" }
-  placement = { constraints = ["node.id != %[5]s"] }
+  resources = { cpu = "%[5]dm", memory = "16MiB" }
+  placement = { constraints = ["node.id != %[6]s"] }
 }
 `
 
 // startCluster starts a cluster of one server and workers, which run the
 // replicas of a service.
-func startCluster(t *tb, workers, replicas int) (*testbed.Bed, *client.Server) {
+func startCluster(t *tb, workers, replicas int, cpu resources.MilliCPU) (*testbed.Bed, *client.Server) {
 	bin, err := filepath.Abs("build/bin")
 	t.must("find the programs", err)
 	bed := testbed.New(t, filepath.Join(bin, "skerry"), 1+workers)
 	archive := filepath.Join(t.TempDir(), "web.tar")
 	t.must("build the image", images.Write(archive, "1", runtime.GOARCH))
 	tf := e2e.NewTerraform(t, bin, fmt.Sprintf(clusterConfiguration, testbed.Endpoints(bed.Hosts[:1]...), testbed.Endpoints(bed.Hosts[1:]...),
-		archive, replicas, bed.Hosts[0].Node(t)))
+		archive, replicas, int(cpu), bed.Hosts[0].Node(t)))
 	tf.Apply(t)
 	return bed, testbed.Control(t, bed.Hosts[0])
 }
@@ -71,7 +71,7 @@ func nodeKilled(ctx context.Context, notes io.Writer) (comparison, error) {
 	defer cancel()
 	var c comparison
 	err := withTB(ctx, func(t *tb) { //nolint:contextcheck // what was started is removed whatever happens
-		bed, control := startCluster(t, 3, 6)
+		bed, control := startCluster(t, 3, 6, resources.DefaultCPU)
 		for turn := range killedTurns {
 			worker := bed.Hosts[1+turn%3]
 			begin := time.Now()
@@ -107,7 +107,7 @@ func agentMemory(ctx context.Context, _ io.Writer) (comparison, error) {
 	defer cancel()
 	c := comparison{unit: "MiB"}
 	err := withTB(ctx, func(t *tb) { //nolint:contextcheck // what was started is removed whatever happens
-		bed, _ := startCluster(t, 1, agentReplicas)
+		bed, _ := startCluster(t, 1, agentReplicas, 10)
 		c.ours, c.against = mebibytes(bed.Hosts[1].Memory(t)), mebibytes(agentGoal)
 	})
 	return c, err
@@ -119,7 +119,7 @@ func serverMemory(ctx context.Context, _ io.Writer) (comparison, error) {
 	defer cancel()
 	c := comparison{unit: "MiB"}
 	err := withTB(ctx, func(t *tb) { //nolint:contextcheck // what was started is removed whatever happens
-		bed, control := startCluster(t, 0, 0)
+		bed, control := startCluster(t, 0, 0, 10)
 		web, err := control.Service(t.Context(), "web")
 		t.must("read the service", err)
 		agents, stop := context.WithCancel(t.Context())

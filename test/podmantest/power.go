@@ -3,8 +3,10 @@ package podmantest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,6 +22,7 @@ func (s *Service) PowerOff(t testing.TB) {
 	s.Down(t)
 	// What the cut ends it ends at once; so whoever watches others goes first.
 	conmons, watched := s.Conmons(t), s.Programs(t)
+	networks, groups := networksOf(t, watched), groupsOf(watched)
 	for _, pid := range append(conmons, watched...) {
 		if err := unix.Kill(pid, unix.SIGKILL); err != nil && err != unix.ESRCH {
 			t.Fatalf("end process %d: %v", pid, err)
@@ -35,7 +38,16 @@ func (s *Service) PowerOff(t testing.TB) {
 			t.Fatal(err)
 		}
 	}
-	ip(t, "netns", "delete", s.Namespace)
+	for _, name := range append(networks, s.Namespace) {
+		ip(t, "netns", "delete", name)
+	}
+	for _, dir := range groups {
+		// What runc knows of the container is in memory, too.
+		_, id, _ := strings.Cut(filepath.Base(dir), "libpod-")
+		if err := errors.Join(os.RemoveAll("/run/runc/"+id), os.Remove(dir)); err != nil {
+			t.Errorf("remove what Podman has left: %v", err)
+		}
+	}
 }
 
 // PowerOn starts the service again, in a network namespace that knows nothing
@@ -78,6 +90,56 @@ func (s *Service) Programs(t testing.TB) []int {
 		all = append(all, children(conmon)...)
 	}
 	return all
+}
+
+// networksOf gives the names of the network namespaces of processes. Podman names
+// those of its containers, and takes the names away when they end well.
+func networksOf(t testing.TB, pids []int) []string {
+	t.Helper()
+	named, err := filepath.Glob("/run/netns/netns-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, pid := range pids {
+		own, err := os.Stat("/proc/" + strconv.Itoa(pid) + "/ns/net")
+		if err != nil {
+			continue // it has ended
+		}
+		for _, path := range named {
+			if other, err := os.Stat(path); err == nil && os.SameFile(own, other) {
+				all = append(all, filepath.Base(path))
+			}
+		}
+	}
+	return all
+}
+
+// groupsOf gives the directories of the cgroups of processes, in all hierarchies.
+func groupsOf(pids []int) []string {
+	var all []string
+	for _, pid := range pids {
+		text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+		if err != nil {
+			continue // it has ended
+		}
+		for line := range strings.Lines(string(text)) {
+			// As in "4:memory:/libpod_parent/libpod-ID", or "0::/..." of the unified one.
+			_, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
+			controllers, path, _ := strings.Cut(rest, ":")
+			if !strings.Contains(path, "/libpod-") {
+				continue
+			}
+			for _, hierarchy := range []string{controllers, strings.TrimPrefix(controllers, "name="), "unified", ""} {
+				dir := filepath.Join("/sys/fs/cgroup", hierarchy, path)
+				if _, err := os.Stat(dir); err == nil {
+					all = append(all, dir)
+				}
+			}
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // children gives the processes that one has started.
