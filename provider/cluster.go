@@ -289,6 +289,9 @@ func readCluster(ctx context.Context, c *Connections, spec *Cluster) (definition
 		m := &members{Connections: c, control: c.machines.Server(endpoints...), machines: machines}
 		if _, nodes, err := m.look(ctx); err == nil && len(nodes) > 0 {
 			spec.Version = runs(nodes)
+			if c.anyExpired(ctx, machines, nodes) {
+				spec.Endpoint = "" // an apply gives the node a new certificate
+			}
 		}
 	}
 	return definition.Reading{}, nil
@@ -460,4 +463,20 @@ func importCluster(ctx context.Context, c *Connections, id string) (*Cluster, er
 	nodes, err := c.machines.Server(servers...).Nodes(ctx)
 	spec.Version = runs(nodes)
 	return spec, err
+}
+
+// anyExpired is true where a node is silent because its certificate has ended:
+// it was off for too long to have it renewed.
+func (c *Connections) anyExpired(ctx context.Context, machines []machine, nodes []resources.NodeStatus) bool {
+	for _, n := range nodes {
+		i := slices.IndexFunc(machines, func(m machine) bool { return m.Node == n.ID })
+		if n.Ready || i < 0 {
+			continue
+		}
+		info, err := c.machines.Agent(machines[i].Endpoint).Node(ctx)
+		if err == nil && !info.CertificateEnds.IsZero() && time.Now().After(info.CertificateEnds) {
+			return true
+		}
+	}
+	return false
 }

@@ -109,6 +109,7 @@ var docs = map[string]string{
 	"NodeInfo.Alone":               "Alone is true where no other node can join, as under skerry dev.",
 	"NodeInfo.AuthorizedKeys":      "AuthorizedKeys that may log in, as the node has them.",
 	"NodeInfo.Availability":        "Availability is the control plane's to say; an agent leaves it empty.",
+	"NodeInfo.CertificateEnds":     "CertificateEnds is when the certificate ends by which the node is known to its cluster; zero where it has none.",
 	"NodeInfo.Cluster":             "Cluster that the node belongs to, or empty.",
 	"NodeInfo.Conditions":          "Conditions that hold now, by type.",
 	"NodeInfo.Retained":            "Retained names what on the data disk must outlive the VM, as in \"the store of cluster home\".",

@@ -33,6 +33,9 @@ type NodeInfo struct {
 	Retained []string `json:"retained,omitempty"`
 	// AuthorizedKeys that may log in, as the node has them.
 	AuthorizedKeys []string `json:"authorized_keys,omitempty"`
+	// CertificateEnds is when the certificate ends by which the node is known to
+	// its cluster; zero where it has none.
+	CertificateEnds time.Time `json:"certificate_ends,omitzero"`
 	// Conditions that hold now, by type.
 	Conditions []NodeCondition `json:"conditions,omitempty"`
 	// Availability is the control plane's to say; an agent leaves it empty.

@@ -64,7 +64,7 @@ func command(out, logs io.Writer) *cobra.Command {
 	for _, make := range []func(func() *slog.Logger) *cobra.Command{
 		firstbootCommand, adoptCommand, abandonCommand, agentCommand, serverCommand, devCommand, clusterCommand,
 		statusCommand, nodesCommand, servicesCommand, replicasCommand, eventsCommand,
-		logsCommand, execCommand, drainCommand, cordonCommand, uncordonCommand, rebalanceCommand,
+		logsCommand, execCommand, drainCommand, cordonCommand, uncordonCommand, rebalanceCommand, leaveCommand, nodeCommand,
 	} {
 		root.AddCommand(make(logger))
 	}

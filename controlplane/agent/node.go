@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/skerry-io/skerry/controlplane/pki"
 	"github.com/skerry-io/skerry/resources"
 )
 
@@ -43,6 +44,11 @@ func (a *Agent) Info() (resources.NodeInfo, error) {
 		},
 		Cluster: cluster.ID, Server: cluster.Server != nil, Alone: a.Alone,
 		Conditions: conditions,
+	}
+	if c, err := Credentials(a.Data); err == nil {
+		if info.CertificateEnds, err = pki.EndOf(c.Certificate); err != nil {
+			return info, err
+		}
 	}
 	if info.Server {
 		info.Retained = []string{"the store of cluster " + cluster.Name}

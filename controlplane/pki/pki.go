@@ -142,6 +142,15 @@ func IdentityOf(certificate *x509.Certificate) (Identity, error) {
 	return Identity{}, fmt.Errorf("the certificate of %q names no node", certificate.Subject.CommonName)
 }
 
+// EndOf is when a certificate ends, PEM.
+func EndOf(certificate []byte) (time.Time, error) {
+	c, err := readCertificate(certificate)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return c.NotAfter, nil
+}
+
 // RenewAt is when a certificate is renewed: after two thirds of its life, so
 // that a month is left for a control plane that is down.
 func RenewAt(certificate []byte) (time.Time, error) {

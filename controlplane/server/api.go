@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -306,7 +307,7 @@ func (s *Server) putService(r *http.Request) (any, error) {
 	resolve := s.resolveOnce(r.Context(), service.Template)
 	revised := false
 	err = s.update(r.Context(), func(state *store.State) ([]store.Change, error) {
-		if err := checkAffinities(state, service); err != nil {
+		if err := errors.Join(checkAffinities(state, service), checkSpread(state, service)); err != nil {
 			return nil, err
 		}
 		old, found := state.Services[service.Name]
@@ -345,6 +346,31 @@ func checkAffinities(state *store.State, service resources.Service) error {
 	}
 	var p resources.Problems
 	p.Addf("placement.affinity", "closes a cycle: %s; each would follow the next one, so remove one affinity", strings.Join(append(cycle, cycle[0]), " -> "))
+	return api.Invalid(p)
+}
+
+// checkSpread refuses a spread over a label that no node has: it would do
+// nothing, and nobody would hear of it.
+func checkSpread(state *store.State, service resources.Service) error {
+	if service.Placement == nil || len(state.Nodes) == 0 {
+		return nil
+	}
+	known := map[string]bool{}
+	for _, node := range state.Nodes {
+		for key := range node.Labels {
+			known[key] = true
+		}
+	}
+	var p resources.Problems
+	for i, key := range service.Placement.Spread {
+		if !known[key] {
+			p.Addf(fmt.Sprintf("placement.spread[%d]", i), "no node has a label %q; there are: %s", key,
+				cmp.Or(strings.Join(slices.Sorted(maps.Keys(known)), ", "), "none"))
+		}
+	}
+	if len(p) == 0 {
+		return nil
+	}
 	return api.Invalid(p)
 }
 

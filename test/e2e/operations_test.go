@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/skerry-io/skerry/resources"
 	"github.com/skerry-io/skerry/test/images"
@@ -153,6 +154,22 @@ func TestOperations(t *testing.T) {
 			}
 		}
 		d.says(t, []string{"uncordon", id})
+	})
+	t.Run("a node is gone for good", func(t *testing.T) {
+		worker := string(hosts[1].Node(t))
+		if out, err := d.operate(t, "", "node", "forget", worker); err == nil || !strings.Contains(out, "is heard") {
+			t.Errorf("a node that is heard is forgotten: %v: %s", err, out)
+		}
+		hosts[1].PowerOff(t)
+		for deadline := time.Now().Add(patience); !strings.Contains(d.says(t, []string{"nodes"}, "NODE"), "silent"); {
+			if time.Now().After(deadline) {
+				t.Fatal("the node is still heard")
+			}
+		}
+		d.says(t, []string{"node", "forget", worker}, "is forgotten")
+		if nodes := strings.Count(d.says(t, []string{"nodes"}, "NODE"), "\n"); nodes != 2 {
+			t.Errorf("nodes are shown in %d lines", nodes)
+		}
 	})
 	tf.Destroy(t)
 }
