@@ -170,6 +170,7 @@ func TestOperations(t *testing.T) {
 		if nodes := strings.Count(d.says(t, []string{"nodes"}, "NODE"), "\n"); nodes != 2 {
 			t.Errorf("nodes are shown in %d lines", nodes)
 		}
+		hosts[1].PowerOn(t) // it knows of nothing, and the destroy tells it
 	})
 	tf.Destroy(t)
 }
