@@ -73,8 +73,14 @@ func TestCluster(t *testing.T) {
 	tf := NewTerraform(t, bin, configure(hosts[:1], hosts[3:]))
 	tf.Apply(t)
 	tf.Settled(t)
+	step := func(name string, f func(t *testing.T)) {
+		t.Helper()
+		if !t.Failed() && !t.Run(name, f) {
+			t.FailNow() // a cluster that is broken waits long for its end
+		}
+	}
 
-	t.Run("servers join", func(t *testing.T) {
+	step("servers join", func(t *testing.T) {
 		tf.Configure(t, configure(hosts[:3], hosts[3:]))
 		tf.Apply(t)
 		tf.Settled(t)
@@ -83,7 +89,7 @@ func TestCluster(t *testing.T) {
 			t.Errorf("%+v, %v", status, err)
 		}
 	})
-	t.Run("the leader is lost", func(t *testing.T) {
+	step("the leader is lost", func(t *testing.T) {
 		began := time.Now()
 		hosts[0].End(os.Kill)
 		control := controlOf(t, hosts[1:3]...)
@@ -102,7 +108,7 @@ func TestCluster(t *testing.T) {
 		t.Logf("its replicas run elsewhere after %s: %v", time.Since(began).Round(time.Millisecond), count)
 		hosts[0].Start(t)
 	})
-	t.Run("two servers' machines go at once", func(t *testing.T) {
+	step("two servers' machines go at once", func(t *testing.T) {
 		control := controlOf(t, hosts[:3]...)
 		members := func(n int) {
 			t.Helper()
@@ -144,7 +150,7 @@ func TestCluster(t *testing.T) {
 		hosts[2].Start(t)
 		members(3)
 	})
-	t.Run("a worker leaves", func(t *testing.T) {
+	step("a worker leaves", func(t *testing.T) {
 		tf.Configure(t, configure(hosts[:3], nil))
 		tf.Apply(t)
 		tf.Settled(t)
@@ -153,7 +159,7 @@ func TestCluster(t *testing.T) {
 			t.Errorf("%d nodes, %v", len(nodes), err)
 		}
 	})
-	t.Run("servers leave", func(t *testing.T) {
+	step("servers leave", func(t *testing.T) {
 		tf.Configure(t, configure(hosts[1:2], nil))
 		tf.Apply(t)
 		tf.Settled(t)
@@ -161,7 +167,7 @@ func TestCluster(t *testing.T) {
 			t.Errorf("replicas run on %v", count)
 		}
 	})
-	t.Run("everything is lost but a snapshot", func(t *testing.T) {
+	step("everything is lost but a snapshot", func(t *testing.T) {
 		// A worker lives on.
 		tf.Configure(t, configure(hosts[1:2], hosts[3:]))
 		tf.Apply(t)
