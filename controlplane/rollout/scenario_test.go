@@ -1,49 +1,21 @@
 package rollout_test
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/skerry-io/skerry/controlplane/rollout"
 	"github.com/skerry-io/skerry/resources"
+	"github.com/skerry-io/skerry/test/scenarios"
 )
-
-var update = flag.Bool("update", false, "write the scenarios anew")
 
 // The files in testdata are the specification, comments included. A line that
 // is not indented is an event, and the indented lines below it are what the
 // planner does about it. README.md there says which events there are.
-func TestScenarios(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatal("there are no scenarios", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := play(t, string(text))
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if diff := cmp.Diff(strings.Split(string(text), "\n"), strings.Split(got, "\n")); diff != "" && !*update {
-				t.Errorf("%s (-want +got):\n%s", file, diff)
-			}
-		})
-	}
-}
+func TestScenarios(t *testing.T) { scenarios.Run(t, play) }
 
 // play writes the script anew, with what happens now.
 func play(t *testing.T, script string) string {

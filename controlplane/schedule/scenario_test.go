@@ -1,22 +1,16 @@
 package schedule_test
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/skerry-io/skerry/controlplane/schedule"
 	"github.com/skerry-io/skerry/resources"
+	"github.com/skerry-io/skerry/test/scenarios"
 )
-
-var update = flag.Bool("update", false, "write the outcomes of the scenarios anew")
 
 // The files in testdata are the specification of the scheduler. Each begins
 // with an empty cluster. A line is a command, a comment after #, or, below
@@ -37,30 +31,7 @@ var update = flag.Bool("update", false, "write the outcomes of the scenarios ane
 //
 // A node has 4 cores and 4GiB unless it says otherwise, and a service asks for
 // 100m and 128MiB. What is not given twice has its last value; lists grow.
-func TestScenarios(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatal("there are no scenarios", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := play(t, string(text))
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if diff := cmp.Diff(string(text), got); diff != "" {
-				t.Errorf("%s (-want +got):\n%s", file, diff)
-			}
-		})
-	}
-}
+func TestScenarios(t *testing.T) { scenarios.Run(t, play) }
 
 // play carries out a scenario, and gives its text with the outcomes as they are.
 func play(t *testing.T, text string) string {
