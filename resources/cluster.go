@@ -110,11 +110,19 @@ type CertificateRequest struct {
 type Assignment struct {
 	// Replicas that the node runs, and those that it still has to stop.
 	Replicas []Replica `json:"replicas"`
+	// Leaving are those that have to stop and may still be sent connections by
+	// some node: they get their stop signal once they are not listed any more.
+	Leaving []ReplicaID `json:"leaving,omitempty"`
+	// Volumes that the node's replicas mount, and those whose data it has, by name.
+	Volumes []AssignedVolume `json:"volumes,omitempty"`
 	// Servers are the ways to the control plane from now on.
 	Servers []ServerAddress `json:"servers"`
 	// Server is how the node takes part in the control plane; nil where it
 	// doesn't, or not any more.
 	Server *ServerConfig `json:"server,omitempty"`
+	// Remembered is true for what a node knows from before its agent began, until a
+	// server has said it again.
+	Remembered bool `json:"-"`
 }
 
 // ImageRecord is an image that the cluster's registry holds.

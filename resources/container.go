@@ -18,8 +18,9 @@ type Container struct {
 	OOMKilled  bool
 	StartedAt  time.Time
 	FinishedAt time.Time
-	// Damaged is true where a power loss has damaged the container: nothing more
-	// is known of it, and it is of no use.
+	// Damaged is true where a power loss has damaged the container, or where the
+	// runtime will never learn that it has ended: nothing more is known of it, and
+	// it is of no use.
 	Damaged bool
 	// Address on the node's bridge, where it has one.
 	Address string

@@ -31,15 +31,29 @@ type NodeInfo struct {
 	// Retained names what on the data disk must outlive the VM, as in
 	// "the store of cluster home".
 	Retained []string `json:"retained,omitempty"`
+	// Volumes are the local ones whose data is on the node, by name, as they were
+	// when the node last heard of them.
+	Volumes []Volume `json:"volumes,omitempty"`
 	// AuthorizedKeys that may log in, as the node has them.
 	AuthorizedKeys []string `json:"authorized_keys,omitempty"`
 	// CertificateEnds is when the certificate ends by which the node is known to
 	// its cluster; zero where it has none.
 	CertificateEnds time.Time `json:"certificate_ends,omitzero"`
+	// Overlay is what the node is on the cluster's networks; nil where it can't be.
+	Overlay *NodeOverlay `json:"overlay,omitempty"`
 	// Conditions that hold now, by type.
 	Conditions []NodeCondition `json:"conditions,omitempty"`
 	// Availability is the control plane's to say; an agent leaves it empty.
 	Availability Availability `json:"availability,omitempty"`
+}
+
+// Neighbour is another node, which one tries to reach.
+type Neighbour struct {
+	Node    NodeID `json:"node"`
+	Name    string `json:"name"`
+	Address string `json:"address"`
+	// Problem says why it is not reached.
+	Problem string `json:"problem,omitempty"`
 }
 
 // Availability is what the control plane does with a node.
@@ -84,6 +98,9 @@ type ServiceStatus struct {
 	RolledBack int `json:"rolled_back,omitempty"`
 	// Stable is the last revision that ran whole; zero before any did.
 	Stable int `json:"stable,omitempty"`
+	// VirtualIPs of the service, on each of its networks; none before any node is on
+	// a network.
+	VirtualIPs []NetworkAddress `json:"virtual_ips,omitempty"`
 	// Message says, for a failed or waiting service, what is wrong: the reason,
 	// the exit code and the last log lines. For one that was rolled back, it
 	// says what was wrong with the revision that failed.
@@ -99,6 +116,8 @@ type ReplicaSummary struct {
 	NodeName string        `json:"node_name,omitempty"`
 	Wanted   bool          `json:"wanted"`
 	Status   ReplicaStatus `json:"status"`
+	// Addresses of the replica on its networks.
+	Addresses []NetworkAddress `json:"addresses,omitempty"`
 	// Published lists the addresses of its published ports, as host:port.
 	Published []string `json:"published,omitempty"`
 }
@@ -146,6 +165,8 @@ type ServiceRecord struct {
 	// ImageDigest is what the revision's image came to (`sha256:HEX`), or empty
 	// where only the node knows the image.
 	ImageDigest string `json:"image_digest,omitempty"`
+	// VirtualIPs of the service, on each of its networks.
+	VirtualIPs []NetworkAddress `json:"virtual_ips,omitempty"`
 	// Deleting is true from the removal until the last container is gone.
 	Deleting bool `json:"deleting,omitempty"`
 	// Stable is the last revision that ran whole, which a rollback goes back

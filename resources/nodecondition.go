@@ -22,10 +22,13 @@ const (
 	DiskPressure NodeConditionType = "DiskPressure"
 	// ClockSkew: the clock differs from the server's.
 	ClockSkew NodeConditionType = "ClockSkew"
+	// ForwardDropped: the machine's own packet filter drops what replicas send and
+	// get.
+	ForwardDropped NodeConditionType = "ForwardDropped"
 )
 
 // NodeConditionTypes are all of them, sorted.
-var NodeConditionTypes = []NodeConditionType{ClockSkew, DiskPressure}
+var NodeConditionTypes = []NodeConditionType{ClockSkew, DiskPressure, ForwardDropped}
 
 // Has is true where the condition holds on the node.
 func (n *NodeInfo) Has(condition NodeConditionType) bool {

@@ -7,7 +7,8 @@ import (
 
 // LogOptions say which part of a replica's log is wanted.
 type LogOptions struct {
-	// Follow goes on with what is written from now on, until the container ends.
+	// Follow goes on with what is written from now on, also by the runs that follow
+	// the present one.
 	Follow bool `json:"follow,omitempty"`
 	// Tail is how many of the last lines there are before that; all where it is
 	// negative.
@@ -40,4 +41,10 @@ type Streams struct {
 type TerminalSize struct {
 	Width  int `json:"width"`
 	Height int `json:"height"`
+}
+
+// VolumeTransfer is how a volume's data is read or written.
+type VolumeTransfer struct {
+	// Pause stops the replicas that mount the volume meanwhile.
+	Pause bool `json:"pause,omitempty"`
 }

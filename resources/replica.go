@@ -24,9 +24,12 @@ type Replica struct {
 	Wanted bool `json:"wanted"`
 	// ImageDigest is what Template.Image came to for this revision
 	// (`sha256:HEX`), or empty where only the node knows the image.
-	ImageDigest string    `json:"image_digest,omitempty"`
-	Template    Template  `json:"template"`
-	Created     time.Time `json:"created"`
+	ImageDigest string   `json:"image_digest,omitempty"`
+	Template    Template `json:"template"`
+	// Addresses of the replica, in the order of its networks. It has none while it
+	// has no node, or on a node that is on no network; see NodeOverlay.
+	Addresses []NetworkAddress `json:"addresses,omitempty"`
+	Created   time.Time        `json:"created"`
 	// Waiting says why the replica has no node yet.
 	Waiting string `json:"waiting,omitempty"`
 	// MayWait is true where the replica can wait: a node that is silent now could

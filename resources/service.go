@@ -1,9 +1,11 @@
 package resources
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -20,6 +22,8 @@ type Service struct {
 	Mode string `json:"mode,omitempty" iac:"default=replicated"`
 	// Which nodes run the replicas. A change replaces only the replicas whose node no longer fits.
 	Placement *Placement `json:"placement,omitempty" iac:"optional"`
+	// Which replica a client's connections go to: `none` takes any that is ready, `client-ip` the same one for the same client address.
+	SessionAffinity string `json:"session_affinity,omitempty" iac:"default=none"`
 	Template
 }
 
@@ -46,7 +50,9 @@ type Template struct {
 	Hostname string `json:"hostname,omitempty" iac:"optional"`
 	// Processor time and memory that each replica is promised.
 	Resources Reservation `json:"resources" iac:"optional,computed"`
-	// Ports of the container that the node publishes.
+	// Networks that the replicas join, of the cluster's `skerry_network`s. The first one carries what comes in by published ports. `default` unless given.
+	Networks []string `json:"networks,omitempty" iac:"optional"`
+	// Ports of the container that nodes publish.
 	Ports []Port `json:"ports,omitempty" iac:"optional"`
 	// How to find out whether a replica has started, does its work, and is still alive. Without it, one that has run for 3s does.
 	Health *Health `json:"health,omitempty" iac:"optional"`
@@ -62,6 +68,8 @@ type Template struct {
 	Devices []string `json:"devices,omitempty" iac:"optional"`
 	// Mount the container's root file system read-only.
 	ReadOnly bool `json:"read_only,omitempty" iac:"default=false"`
+	// Volumes to mount, of the cluster's `skerry_volume`s.
+	Mounts []Mount `json:"mounts,omitempty" iac:"optional"`
 	// Directories in memory.
 	Tmpfs []Tmpfs `json:"tmpfs,omitempty" iac:"optional"`
 	// Directories and files of the node to mount.
@@ -96,6 +104,29 @@ type Port struct {
 	Published int `json:"published,omitempty" iac:"optional"`
 	// `tcp` or `udp`.
 	Protocol string `json:"protocol,omitempty" iac:"default=tcp"`
+	// Who publishes it: `cluster` is every node, and leads to any replica that is ready; `host` is the node of each replica, which then sees its clients' own addresses.
+	Mode string `json:"mode,omitempty" iac:"default=cluster"`
+}
+
+// The values of Port.Mode. Stored services of versions that knew no mode have
+// none, which is PortHost.
+const (
+	PortCluster = "cluster"
+	PortHost    = "host"
+)
+
+// The values of SessionAffinity.
+const (
+	AffinityNone     = "none"
+	AffinityClientIP = "client-ip"
+)
+
+// Joins are the names of the networks that replicas of the template join.
+func (t *Template) Joins() []string {
+	if len(t.Networks) == 0 {
+		return []string{DefaultNetwork}
+	}
+	return t.Networks
 }
 
 // Node gives the port of the node: Published, or else Target.
@@ -164,6 +195,7 @@ const (
 func (s *Service) SetDefaults() {
 	s.Update.SetDefaults()
 	setDefault(&s.Mode, ModeReplicated)
+	setDefault(&s.SessionAffinity, AffinityNone)
 	if s.Placement != nil {
 		s.Placement.setDefaults()
 	}
@@ -181,6 +213,7 @@ func (s *Service) SetDefaults() {
 	setDefault(&s.Resources.Memory, DefaultMemory)
 	for i := range s.Ports {
 		setDefault(&s.Ports[i].Protocol, "tcp")
+		setDefault(&s.Ports[i].Mode, PortCluster)
 	}
 }
 
@@ -208,6 +241,8 @@ func (s *Service) Validate() Problems {
 		p.Addf("replicas", "is %d; give 0 or more", s.Replicas)
 	}
 	oneOf(&p, "mode", s.Mode, ModeReplicated, ModeGlobal)
+	oneOf(&p, "session_affinity", s.SessionAffinity, AffinityNone, AffinityClientIP)
+	s.validateNetworks(&p)
 	if s.Placement != nil {
 		s.Placement.validate(&p, s.Name)
 	}
@@ -223,6 +258,7 @@ func (s *Service) Validate() Problems {
 	s.validateLimits(&p)
 	s.validatePorts(&p)
 	s.validatePaths(&p)
+	s.validateMounts(&p)
 	for _, key := range sortedKeys(s.Env) {
 		if !envPattern.MatchString(key) {
 			p.Addf("env", "%q is not a variable's name; use letters, digits and underscores", key)
@@ -256,6 +292,16 @@ func (s *Service) validateLimits(p *Problems) {
 	}
 }
 
+func (s *Service) validateNetworks(p *Problems) {
+	for i, name := range s.Networks {
+		at := fmt.Sprintf("networks[%d]", i)
+		checkName(p, at, name)
+		if first := slices.Index(s.Networks, name); first < i {
+			p.Addf(at, "is %s, which networks[%d] is already; name each network once", name, first)
+		}
+	}
+}
+
 func (s *Service) validatePorts(p *Problems) {
 	taken := map[string]int{}
 	for i, port := range s.Ports {
@@ -265,12 +311,27 @@ func (s *Service) validatePorts(p *Problems) {
 			p.Addf(at+".published", "is %d; a port is between 1 and 65535", port.Published)
 		}
 		oneOf(p, at+".protocol", port.Protocol, "tcp", "udp")
-		key := fmt.Sprintf("%d/%s", port.Node(), port.Protocol)
+		oneOf(p, at+".mode", port.Mode, PortCluster, PortHost)
+		key := fmt.Sprintf("%d/%s", port.Node(), cmp.Or(port.Protocol, "tcp"))
 		if first, found := taken[key]; found {
 			p.Addf(at+".published", "publishes %s, which ports[%d] does already; give another number", key, first)
 		}
 		taken[key] = i
+		if has, own := nodePorts[key]; own {
+			p.Addf(at+".published", "is %s, which is the node's own: %s; give another number", key, has)
+		}
 	}
+}
+
+// nodePorts are those that no service may have: the node could not be reached any
+// more where connections to them were led elsewhere.
+var nodePorts = map[string]string{
+	"22/tcp":                             "SSH, by which plugins and people reach it",
+	ServerPort + "/tcp":                  "the API of the control plane",
+	PeerPort + "/tcp":                    "the store of the control plane",
+	AgentPort + "/tcp":                   "the agent",
+	fmt.Sprintf("%d/udp", WireGuardPort): "WireGuard, between nodes",
+	fmt.Sprintf("%d/udp", VXLANPort):     "VXLAN, between nodes",
 }
 
 func (s *Service) validatePaths(p *Problems) {

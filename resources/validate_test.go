@@ -67,6 +67,9 @@ func TestProblemsNameTheAttribute(t *testing.T) {
 		"port twice": {service(func(s *Service) {
 			s.Ports = []Port{{Target: 80, Protocol: "tcp"}, {Target: 81, Published: 80, Protocol: "tcp"}}
 		}), []string{"ports[1].published"}},
+		"node's own ports": {service(func(s *Service) {
+			s.Ports = []Port{{Target: 22}, {Target: 53, Published: 5059, Protocol: "udp"}, {Target: 22, Protocol: "udp"}, {Target: 5058, Protocol: "tcp"}}
+		}), []string{"ports[0].published", "ports[1].published", "ports[3].published"}},
 		"port range":       {service(func(s *Service) { s.Ports = []Port{{Target: 0, Published: 70000, Protocol: "sctp"}} }), []string{"ports[0].target", "ports[0].published", "ports[0].protocol"}},
 		"relative mount":   {service(func(s *Service) { s.HostMounts = []HostMount{{Source: "a", Target: "/"}} }), []string{"host_mounts[0].source", "host_mounts[0].target"}},
 		"ulimit":           {service(func(s *Service) { s.Ulimits = map[string]Ulimit{"nofile": {Soft: 2, Hard: 1}} }), []string{`ulimits["nofile"]`}},
