@@ -21,7 +21,7 @@ func (s *Service) Client() *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, network, address string) (conn net.Conn, err error) {
-			err = inNamespace(s.Namespace, func() error {
+			err = InNamespace("/run/netns/"+s.Namespace, func() error {
 				conn, err = (&net.Dialer{}).DialContext(ctx, network, address)
 				return err
 			})
@@ -35,7 +35,7 @@ func (s *Service) Client() *http.Client {
 func (s *Service) Listen(t testing.TB, address string) net.Listener {
 	t.Helper()
 	var listener net.Listener
-	err := inNamespace(s.Namespace, func() (err error) {
+	err := InNamespace("/run/netns/"+s.Namespace, func() (err error) {
 		listener, err = net.Listen("tcp", address)
 		return err
 	})
@@ -46,23 +46,23 @@ func (s *Service) Listen(t testing.TB, address string) net.Listener {
 	return listener
 }
 
-// inNamespace calls f on a thread inside the network namespace. Sockets that f
+// InNamespace calls f on a thread inside the network namespace of a file. Sockets that f
 // makes stay there; f must make them itself, in no other goroutine, so
 // addresses are IP addresses.
-func inNamespace(name string, f func() error) error {
+func InNamespace(path string, f func() error) error {
 	result := make(chan error, 1)
 	go func() {
 		// The thread is never unlocked, so it ends with this goroutine and
 		// nobody else is run in the namespace.
 		runtime.LockOSThread()
-		fd, err := os.Open("/run/netns/" + name)
+		fd, err := os.Open(path)
 		if err != nil {
 			result <- err
 			return
 		}
 		defer func() { _ = fd.Close() }()
 		if err := unix.Setns(int(fd.Fd()), unix.CLONE_NEWNET); err != nil {
-			result <- fmt.Errorf("enter network namespace %s: %w", name, err)
+			result <- fmt.Errorf("enter network namespace %s: %w", path, err)
 			return
 		}
 		result <- f()

@@ -1,0 +1,94 @@
+package rules
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+)
+
+// ForwardDrop is a chain of another table that keeps packets from replicas, whatever
+// skerry's own rules say: in nftables, a packet passes only where every table lets it.
+type ForwardDrop struct {
+	// Family and Table are the table's, as in "ip" and "filter".
+	Family, Table string
+	Chain         string
+}
+
+// String is the chain as nft names it.
+func (d ForwardDrop) String() string { return d.Family + " " + d.Table + " " + d.Chain }
+
+// ForwardDrops are the chains of other tables that drop or reject what they know
+// nothing of on its way through the node: those at the forward hook whose policy is
+// to drop, as Docker and ufw make them, and those with a rule that drops or rejects
+// all that comes to it, as firewalld does. They are sorted. What the legacy iptables
+// made is not seen by nft, and not here.
+func ForwardDrops(ctx context.Context) ([]ForwardDrop, error) {
+	text, err := output(exec.CommandContext(ctx, "nft", "--json", "list", "ruleset"))
+	if err != nil {
+		return nil, fmt.Errorf("list nftables rules: %w", err)
+	}
+	drops, err := forwardDrops(text)
+	if err != nil {
+		return nil, fmt.Errorf("read nftables rules: %w", err)
+	}
+	return drops, nil
+}
+
+// forwardDrops finds them in what nft lists.
+func forwardDrops(text []byte) ([]ForwardDrop, error) {
+	var listed struct {
+		Nftables []struct {
+			Chain *struct{ Family, Table, Name, Hook, Policy string }
+			Rule  *struct {
+				Family, Table, Chain string
+				Expr                 []map[string]json.RawMessage
+			}
+		}
+	}
+	if err := json.Unmarshal(text, &listed); err != nil {
+		return nil, err
+	}
+	// at are the chains at the forward hook; true where they drop.
+	at := map[ForwardDrop]bool{}
+	for _, l := range listed.Nftables {
+		if c := l.Chain; c != nil && c.Hook == "forward" && c.Family != "ip6" && c.Family != "bridge" && (c.Family != Family || c.Table != Name) {
+			at[ForwardDrop{c.Family, c.Table, c.Name}] = c.Policy == "drop"
+		}
+	}
+	var drops []ForwardDrop
+	for _, l := range listed.Nftables {
+		if r := l.Rule; r != nil && dropsAll(r.Expr) {
+			chain := ForwardDrop{r.Family, r.Table, r.Chain}
+			if _, forwards := at[chain]; forwards {
+				at[chain] = true
+			}
+		}
+	}
+	for chain, is := range at {
+		if is {
+			drops = append(drops, chain)
+		}
+	}
+	slices.SortFunc(drops, func(a, b ForwardDrop) int { return strings.Compare(a.String(), b.String()) })
+	return drops, nil
+}
+
+// dropsAll is true for a rule that has a verdict, and no condition.
+func dropsAll(expressions []map[string]json.RawMessage) bool {
+	verdict := false
+	for _, e := range expressions {
+		for kind := range e {
+			switch kind {
+			case "drop", "reject":
+				verdict = true
+			case "counter", "log", "comment":
+			default:
+				return false
+			}
+		}
+	}
+	return verdict
+}
