@@ -61,6 +61,15 @@ func (r Replicas) Find(id resources.ReplicaID) (resources.Replica, bool) {
 	return resources.Replica{}, false
 }
 
+// Version is the revision of the store at which a replica was written last; zero
+// where there is none.
+func (r Replicas) Version(id resources.ReplicaID) int64 {
+	if e := r.entry(id); e != nil {
+		return e.version
+	}
+	return 0
+}
+
 // All gives all replicas, in no order. They are shared: what is pointed to is
 // not to be written.
 func (r Replicas) All() iter.Seq2[resources.ReplicaID, *resources.Replica] {

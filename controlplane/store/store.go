@@ -1,5 +1,5 @@
 // Package store keeps what the control plane was told and what it decided:
-// nodes, services and replicas. It holds nothing that changes every second, so
+// nodes, services, networks, volumes and replicas. It holds nothing that changes every second, so
 // heartbeats and the state of containers are not in it.
 //
 // The contract is small. Load takes a snapshot of everything; Commit writes
@@ -14,7 +14,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -47,21 +46,19 @@ var ErrStale = errors.New("the state has changed meanwhile")
 type State struct {
 	// Revision grows with every change of the store.
 	Revision int64
-	Nodes    map[resources.NodeID]resources.NodeInfo
-	Services map[string]resources.ServiceRecord
+	Objects
 	Replicas Replicas
-	// Servers are the nodes that take part in the control plane, or are on their
-	// way in or out.
-	Servers map[resources.NodeID]resources.ServerAddress
-	// Images are those of the cluster's registry, by their keys.
-	Images map[string]resources.ImageRecord
 	// Cluster is what concerns the cluster as a whole.
 	Cluster resources.ClusterRecord
-	// versions holds the versions of nodes and services by their keys, for
+	// versions holds the versions of all but the replicas by their keys, for
 	// Commit to compare. Replicas has its own.
 	versions map[string]int64
-	// owned tells which of the maps are this state's own.
-	owned struct{ nodes, services, servers, images, versions bool }
+	// owned tells which of the maps are this state's own: versions, and those of
+	// the kinds.
+	owned struct {
+		versions bool
+		kinds    [kindCount]bool
+	}
 
 	// found is what ReplicasOf and ReplicasOn look into, made when the first
 	// of them is called.
@@ -83,15 +80,6 @@ type Change struct {
 
 // Key names what the change changes, as in "services/web".
 func (c Change) Key() string { return c.key }
-
-const (
-	nodesPrefix    = "nodes/"
-	servicesPrefix = "services/"
-	replicasPrefix = "replicas/"
-	serversPrefix  = "servers/"
-	imagesPrefix   = "images/"
-	clusterKey     = "cluster/record"
-)
 
 // PutCluster stores what concerns the cluster as a whole.
 func PutCluster(c resources.ClusterRecord) Change { return Change{clusterKey, c} }
@@ -126,6 +114,18 @@ func PutReplica(r resources.Replica) Change { return Change{replicasPrefix + str
 // DeleteReplica removes a replica.
 func DeleteReplica(id resources.ReplicaID) Change { return Change{key: replicasPrefix + string(id)} }
 
+// PutNetwork stores a network.
+func PutNetwork(n resources.NetworkRecord) Change { return Change{networksPrefix + n.Network.Name, n} }
+
+// DeleteNetwork removes a network.
+func DeleteNetwork(name string) Change { return Change{key: networksPrefix + name} }
+
+// PutVolume stores a volume.
+func PutVolume(v resources.VolumeRecord) Change { return Change{volumesPrefix + v.Volume.Name, v} }
+
+// DeleteVolume removes a volume. Its data is not touched.
+func DeleteVolume(name string) Change { return Change{key: volumesPrefix + name} }
+
 func newState() *State { return (&State{}).With() }
 
 // With returns the state as it is after the changes; s stays as it was.
@@ -140,19 +140,10 @@ func (s *State) With(changes ...Change) *State {
 // share returns a copy that can be changed, and shares with s what it does not
 // change.
 func (s *State) share() *State {
-	next := &State{Revision: s.Revision, Nodes: s.Nodes, Services: s.Services, Replicas: s.Replicas.share(), Servers: s.Servers, Images: s.Images, Cluster: s.Cluster, versions: s.versions}
+	next := &State{Revision: s.Revision, Objects: s.Objects, Replicas: s.Replicas.share(), Cluster: s.Cluster, versions: s.versions}
 	// The zero State has no maps.
-	if next.Nodes == nil {
-		next.Nodes = map[resources.NodeID]resources.NodeInfo{}
-	}
-	if next.Services == nil {
-		next.Services = map[string]resources.ServiceRecord{}
-	}
-	if next.Servers == nil {
-		next.Servers = map[resources.NodeID]resources.ServerAddress{}
-	}
-	if next.Images == nil {
-		next.Images = map[string]resources.ImageRecord{}
+	for _, k := range kinds {
+		k.fill(&next.Objects)
 	}
 	if next.versions == nil {
 		next.versions = map[string]int64{}
@@ -181,42 +172,20 @@ func (s *State) apply(c Change, version int64) {
 		s.Replicas.put(resources.ReplicaID(id), replica, version)
 		return
 	}
-	own(&s.versions, &s.owned.versions)
+	own(&s.versions, s.owned.versions)
+	s.owned.versions = true
 	if c.value == nil {
 		delete(s.versions, c.key)
 	} else {
 		s.versions[c.key] = version
 	}
-	if id, isNode := strings.CutPrefix(c.key, nodesPrefix); isNode {
-		own(&s.Nodes, &s.owned.nodes)
-		set(s.Nodes, resources.NodeID(id), c.value)
-	} else if name, isService := strings.CutPrefix(c.key, servicesPrefix); isService {
-		own(&s.Services, &s.owned.services)
-		set(s.Services, name, c.value)
-	} else if id, isServer := strings.CutPrefix(c.key, serversPrefix); isServer {
-		own(&s.Servers, &s.owned.servers)
-		set(s.Servers, resources.NodeID(id), c.value)
-	} else if key, isImage := strings.CutPrefix(c.key, imagesPrefix); isImage {
-		own(&s.Images, &s.owned.images)
-		set(s.Images, key, c.value)
-	} else if c.key == clusterKey {
+	if c.key == clusterKey {
 		s.Cluster, _ = c.value.(resources.ClusterRecord)
+		return
 	}
-}
-
-// own makes a map the state's own, by a copy where it is not.
-func own[K comparable, V any](m *map[K]V, owned *bool) {
-	if !*owned {
-		*m, *owned = maps.Clone(*m), true
-	}
-}
-
-// set sets a key to a value, or removes it where the value is nil.
-func set[K comparable, V any](m map[K]V, key K, value any) {
-	if v, there := value.(V); there {
-		m[key] = v
-	} else {
-		delete(m, key)
+	if i, name := kindOf(c.key); i >= 0 {
+		kinds[i].put(&s.Objects, name, c.value, s.owned.kinds[i])
+		s.owned.kinds[i] = true
 	}
 }
 
@@ -261,24 +230,16 @@ func (s *State) index() *found {
 // add puts what the store holds under a key into the state. Keys of later
 // versions are passed over.
 func (s *State) add(key string, value []byte, version int64) error {
-	var c Change
-	var err error
-	switch {
-	case strings.HasPrefix(key, nodesPrefix):
-		c, err = decode[resources.NodeInfo](key, value)
-	case strings.HasPrefix(key, servicesPrefix):
-		c, err = decode[resources.ServiceRecord](key, value)
+	read := decode[resources.ClusterRecord]
+	switch i, _ := kindOf(key); {
 	case strings.HasPrefix(key, replicasPrefix):
-		c, err = decode[*resources.Replica](key, value)
-	case strings.HasPrefix(key, serversPrefix):
-		c, err = decode[resources.ServerAddress](key, value)
-	case strings.HasPrefix(key, imagesPrefix):
-		c, err = decode[resources.ImageRecord](key, value)
-	case key == clusterKey:
-		c, err = decode[resources.ClusterRecord](key, value)
-	default:
+		read = decode[*resources.Replica]
+	case i >= 0:
+		read = kinds[i].read
+	case key != clusterKey:
 		return nil
 	}
+	c, err := read(key, value)
 	if err != nil {
 		return err
 	}

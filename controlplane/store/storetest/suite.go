@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ import (
 // Run runs the suite; open gives a new, empty store.
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	t.Run("what was committed is loaded", func(t *testing.T) { committed(t, open(t)) })
+	t.Run("a replica has the revision at which it was written", func(t *testing.T) { version(t, open(t)) })
 	t.Run("a stale snapshot is refused", func(t *testing.T) { stale(t, open(t)) })
 	t.Run("a snapshot stays as it was", func(t *testing.T) { snapshot(t, open(t)) })
 	t.Run("deleting what is absent succeeds", func(t *testing.T) { absent(t, open(t)) })
@@ -53,17 +55,42 @@ func commit(t *testing.T, s store.Store, changes ...store.Change) {
 func committed(t *testing.T, s store.Store) {
 	node := resources.NodeInfo{ID: "n1", Name: "one", Labels: map[string]string{"a": "b"}}
 	replica := resources.Replica{ID: "web-0-x", Service: "web", Node: "n1", Wanted: true}
-	changes := []store.Change{store.PutNode(node), store.PutService(service("web", 1)), store.PutReplica(replica)}
+	network := resources.NetworkRecord{
+		Network: resources.Network{Name: "blue", Internal: true}, CIDR: netip.MustParsePrefix("10.40.0.0/16"),
+		Subnets: map[resources.NodeID]netip.Prefix{"n1": netip.MustParsePrefix("10.40.32.0/24")},
+	}
+	changes := []store.Change{store.PutNode(node), store.PutNetwork(network), store.PutService(service("web", 1)), store.PutReplica(replica)}
 	before := load(t, s)
 	commit(t, s, changes...)
-	ignore := cmp.Options{cmpopts.IgnoreUnexported(store.State{}), cmp.Transformer("All", func(r store.Replicas) map[resources.ReplicaID]*resources.Replica { return maps.Collect(r.All()) }), cmpopts.IgnoreFields(store.State{}, "Revision")}
+	ignore := cmp.Options{cmpopts.IgnoreUnexported(store.State{}), cmp.Transformer("All", func(r store.Replicas) map[resources.ReplicaID]*resources.Replica { return maps.Collect(r.All()) }), cmpopts.IgnoreFields(store.State{}, "Revision"), cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})}
 	if diff := cmp.Diff(before.With(changes...), load(t, s), ignore); diff != "" {
 		t.Errorf("the store differs from the state with the same changes (-state +store):\n%s", diff)
 	}
-	commit(t, s, store.DeleteNode("n1"), store.DeleteService("web"), store.DeleteReplica("web-0-x"))
+	commit(t, s, store.DeleteNode("n1"), store.DeleteNetwork("blue"), store.DeleteService("web"), store.DeleteReplica("web-0-x"))
 	if diff := cmp.Diff(before, load(t, s), ignore); diff != "" {
 		t.Errorf("after the deletion (-want +got):\n%s", diff)
 	}
+}
+
+func version(t *testing.T, s store.Store) {
+	replica := resources.Replica{ID: "web-0-x", Service: "web", Wanted: true}
+	if got := load(t, s).Replicas.Version(replica.ID); got != 0 {
+		t.Errorf("one that is not there has revision %d", got)
+	}
+	commit(t, s, store.PutReplica(replica))
+	first := load(t, s)
+	commit(t, s, store.PutService(service("web", 1)))
+	later := load(t, s)
+	if got := later.Replicas.Version(replica.ID); got != first.Replicas.Version(replica.ID) || got > first.Revision || got == 0 {
+		t.Errorf("it was written by revision %d, and has %d", first.Revision, got)
+	}
+	replica.Wanted = false
+	commit(t, s, store.PutReplica(replica))
+	last := load(t, s)
+	if got := last.Replicas.Version(replica.ID); got <= later.Revision || got > last.Revision {
+		t.Errorf("it was written between revisions %d and %d, and has %d", later.Revision, last.Revision, got)
+	}
+	commit(t, s, store.DeleteReplica(replica.ID))
 }
 
 func stale(t *testing.T, s store.Store) {
