@@ -15,7 +15,8 @@ func Status(service resources.ServiceRecord, replicas []resources.Replica, v Vie
 	s := look(service, all, v, false)
 	status := resources.ServiceStatus{
 		Service: service.Service, Revision: service.Revision, ImageDigest: service.ImageDigest,
-		State: resources.ServiceRolling, RolledBack: service.Rollout.RolledBack, Replicas: []resources.ReplicaSummary{},
+		State: resources.ServiceRolling, RolledBack: service.Rollout.RolledBack,
+		VirtualIPs: service.VirtualIPs, Replicas: []resources.ReplicaSummary{},
 	}
 	// Of a record of an earlier version, the settings are what holds for it now.
 	status.Service.Update = s.update
@@ -54,7 +55,7 @@ func summary(r *resources.Replica, v View) resources.ReplicaSummary {
 		s = resources.ReplicaStatus{ID: r.ID, State: resources.ReplicaPending, Message: r.Waiting}
 	}
 	node := v.Nodes[r.Node]
-	summary := resources.ReplicaSummary{ID: r.ID, Revision: r.Revision, Node: r.Node, NodeName: node.Name, Wanted: r.Wanted, Status: s}
+	summary := resources.ReplicaSummary{ID: r.ID, Addresses: r.Addresses, Revision: r.Revision, Node: r.Node, NodeName: node.Name, Wanted: r.Wanted, Status: s}
 	if v.Lost[r.Node] {
 		summary.Status = resources.ReplicaStatus{ID: r.ID, State: resources.ReplicaLost, Message: "its node is silent"}
 	} else {

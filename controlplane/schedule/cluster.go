@@ -88,13 +88,21 @@ type port struct {
 	protocol string
 }
 
-func portsOf(d *Demand) []port {
+// portsOf gives the ports that a replica takes of its node. Where all nodes publish
+// a port, none is taken, but by a node that is on no network: it publishes the
+// ports of its own replicas only, whatever their mode.
+func portsOf(d *Demand, networked bool) []port {
 	var ports []port
 	for _, p := range d.Ports {
-		ports = append(ports, port{p.Node(), p.Protocol})
+		if !networked || p.Mode != resources.PortCluster {
+			ports = append(ports, port{p.Node(), p.Protocol})
+		}
 	}
 	return ports
 }
+
+// networked is true where the node is on the cluster's networks.
+func (n *node) networked() bool { return n.Overlay != nil }
 
 // revision names a revision of a service.
 type revision struct {
@@ -146,6 +154,7 @@ func (c *Cluster) PutNode(info Node) {
 		n = &node{seat: &seat{}}
 		c.byID[info.ID] = n
 	}
+	moved := n.networked() != (info.Overlay != nil)
 	n.Node, n.all = info, amount{int64(info.Allocatable.CPU), int64(info.Allocatable.Memory)}
 	n.silent, n.closed, n.tainted, n.taints = !info.Ready, none, len(info.Taints) > 0, nil
 	switch {
@@ -158,6 +167,12 @@ func (c *Cluster) PutNode(info Node) {
 		// The agent has checked them; one that can't be read taints nothing.
 		if t, err := resources.ParseTaint(text); err == nil {
 			n.taints = append(n.taints, t)
+		}
+	}
+	if moved {
+		n.ports = nil
+		for _, r := range n.residents {
+			n.publish(r.demand)
 		}
 	}
 	n.images = map[string]bool{}
@@ -204,7 +219,7 @@ func (c *Cluster) Remove(node resources.NodeID, id resources.ReplicaID) {
 	if r.stopping {
 		n.stopping.sub(r.demand.need())
 	}
-	for _, p := range portsOf(r.demand) {
+	for _, p := range portsOf(r.demand, n.networked()) {
 		j := slices.Index(n.ports, portUse{p, r.demand})
 		n.ports = slices.Delete(n.ports, j, j+1)
 	}
@@ -221,10 +236,14 @@ func (c *Cluster) settle(n *node, t *tally, r resident) {
 	if r.stopping {
 		n.stopping.add(r.demand.need())
 	}
-	for _, p := range r.demand.Ports {
-		n.ports = append(n.ports, portUse{port{p.Node(), p.Protocol}, r.demand})
-	}
+	n.publish(r.demand)
 	c.countIn(t, n, r, 1)
+}
+
+func (n *node) publish(d *Demand) {
+	for _, p := range portsOf(d, n.networked()) {
+		n.ports = append(n.ports, portUse{p, d})
+	}
 }
 
 // count adds a resident to the counts, or takes it away.

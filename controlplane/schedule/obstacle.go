@@ -49,8 +49,10 @@ type group struct {
 	demand  *Demand
 	tally   *tally
 	need    amount
-	ports   []port
-	max     int32
+	// ports are those that it takes of its node: hostPorts where the node is on the
+	// cluster's networks.
+	ports, hostPorts []port
+	max              int32
 	// problem is why the placement can't be read, or empty.
 	problem string
 	// unknown is a label of placement.spread that no node has, or empty.
@@ -110,7 +112,7 @@ func zeroed[T any](buffer *[]T, n int) []T {
 func (c *Cluster) groupIn(d *Demand, b *buffers) *group {
 	c.order()
 	g := &group{
-		c: c, buffers: b, demand: d, tally: c.tally(d), need: d.need(), ports: portsOf(d), max: int32(d.Placement.MaxReplicasPerNode),
+		c: c, buffers: b, demand: d, tally: c.tally(d), need: d.need(), ports: portsOf(d, false), hostPorts: portsOf(d, true), max: int32(d.Placement.MaxReplicasPerNode),
 		wanted: zeroed(&b.wanted, len(c.nodes)),
 	}
 	for n, on := range g.tally.on {
@@ -235,7 +237,7 @@ func (g *group) passing(n *node) obstacle {
 	if g.max > 0 && g.all[n.rank] >= g.max {
 		return obstacle{kind: Crowded}
 	}
-	for i, p := range g.ports {
+	for i, p := range g.portsOn(n) {
 		if portTaken(n.ports, p) >= 0 || portTaken(n.claimedPorts, p) >= 0 {
 			return obstacle{kind: PortTaken, index: i}
 		}
@@ -247,6 +249,14 @@ func (g *group) passing(n *node) obstacle {
 		return obstacle{kind: LacksMemory, missing: missing}
 	}
 	return obstacle{}
+}
+
+// portsOn gives the ports that a replica takes on the node.
+func (g *group) portsOn(n *node) []port {
+	if n.networked() {
+		return g.hostPorts
+	}
+	return g.ports
 }
 
 // portTaken gives the index of what takes the port, or -1.
@@ -270,7 +280,7 @@ func (g *group) detail(n *node, o obstacle) string {
 	case Crowded:
 		return fmt.Sprint(g.max)
 	case PortTaken:
-		p := g.ports[o.index]
+		p := g.portsOn(n)[o.index]
 		taken := n.ports
 		if portTaken(taken, p) < 0 {
 			taken = n.claimedPorts

@@ -82,6 +82,9 @@ func (l *life) checkNodes() {
 			}
 			sum.CPU, sum.Memory = sum.CPU+r.Demand.Resources.CPU, sum.Memory+r.Demand.Resources.Memory
 			for _, p := range r.Demand.Ports {
+				if n.Overlay != nil && p.Mode == resources.PortCluster {
+					continue
+				}
 				if ports[p.Node()] {
 					l.Fatalf("node %s publishes port %d twice", n.Name, p.Node())
 				}

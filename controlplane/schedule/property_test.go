@@ -30,6 +30,9 @@ func drawNodes(t *rapid.T, most int) []schedule.Node {
 		if !likely(t, "untainted") {
 			n.Taints = []string{rapid.SampledFrom([]string{"gpu:NoSchedule", "old:PreferNoSchedule"}).Draw(t, "taint")}
 		}
+		if rapid.Bool().Draw(t, "networked") {
+			n.Overlay = &resources.NodeOverlay{}
+		}
 		if rapid.Bool().Draw(t, "an image") {
 			n.Images = []string{"nginx"}
 		}
@@ -50,7 +53,7 @@ func drawDemand(t *rapid.T, service string, revision int) *schedule.Demand {
 	d.Resources.CPU = resources.MilliCPU(50 * rapid.IntRange(0, 8).Draw(t, "cpu"))
 	d.Resources.Memory = resources.Bytes(rapid.IntRange(0, 8).Draw(t, "memory")) * 32 * resources.MiB
 	if !likely(t, "no port") {
-		d.Ports = []resources.Port{{Target: rapid.IntRange(80, 81).Draw(t, "port"), Protocol: "tcp"}}
+		d.Ports = []resources.Port{{Target: rapid.IntRange(80, 81).Draw(t, "port"), Protocol: "tcp", Mode: rapid.SampledFrom([]string{"", resources.PortHost, resources.PortCluster}).Draw(t, "mode")}}
 	}
 	if !likely(t, "no label") {
 		d.Labels = map[string]string{"tier": "web"}

@@ -82,9 +82,10 @@ func (r *reference) fits(n *schedule.Node, d *schedule.Demand) bool {
 			return false
 		}
 	}
+	takes := func(p resources.Port) bool { return n.Overlay == nil || p.Mode != resources.PortCluster }
 	for _, want := range d.Ports {
-		if r.on(n, func(p schedule.Replica) bool {
-			return slices.ContainsFunc(p.Demand.Ports, func(have resources.Port) bool { return have.Node() == want.Node() })
+		if takes(want) && r.on(n, func(p schedule.Replica) bool {
+			return slices.ContainsFunc(p.Demand.Ports, func(have resources.Port) bool { return takes(have) && have.Node() == want.Node() })
 		}) > 0 {
 			return false
 		}

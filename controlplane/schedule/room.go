@@ -71,7 +71,7 @@ func (b *batch) claim(g *group, d *Decision, n *node, refusal *Refusal) {
 		b.claimed = append(b.claimed, n)
 	}
 	n.claimed.add(g.need)
-	for _, p := range g.ports {
+	for _, p := range g.portsOn(n) {
 		n.claimedPorts = append(n.claimedPorts, portUse{port: p, demand: g.demand})
 	}
 	if g.max > 0 {
@@ -152,7 +152,7 @@ func (g *group) room(n *node) (room, bool) {
 		}
 		lower := resident.demand.Placement.Priority < priority
 		switch {
-		case g.sharesPort(resident.demand):
+		case g.sharesPort(n, resident.demand):
 			if !lower {
 				return room{}, false
 			}
@@ -213,12 +213,11 @@ func (g *group) staying(n *node) int32 {
 	return staying
 }
 
-func (g *group) sharesPort(d *Demand) bool {
-	return slices.ContainsFunc(d.Ports, func(p resources.Port) bool {
-		return slices.Contains(g.ports, port{p.Node(), p.Protocol})
-	})
+func (g *group) sharesPort(n *node, d *Demand) bool {
+	ports := g.portsOn(n)
+	return len(ports) > 0 && slices.ContainsFunc(portsOf(d, n.networked()), func(p port) bool { return slices.Contains(ports, p) })
 }
 
 func (g *group) portClaimed(n *node) bool {
-	return slices.ContainsFunc(n.claimedPorts, func(u portUse) bool { return slices.Contains(g.ports, u.port) })
+	return slices.ContainsFunc(n.claimedPorts, func(u portUse) bool { return slices.Contains(g.portsOn(n), u.port) })
 }

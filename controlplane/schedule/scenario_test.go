@@ -16,9 +16,9 @@ import (
 // with an empty cluster. A line is a command, a comment after #, or, below
 // "----" and up to an empty line, what the commands before it came to:
 //
-//	node NAME cpu=2 memory=4GiB taint=gpu:NoSchedule image=nginx silent cordoned draining diskfull LABEL=VALUE...
+//	node NAME cpu=2 memory=4GiB taint=gpu:NoSchedule image=nginx silent cordoned draining diskfull networked LABEL=VALUE...
 //	forget NODE, or all and everything
-//	service NAME cpu=100m memory=128MiB port=80 image=nginx label.KEY=VALUE constraint="..." spread=LABEL strategy=binpack
+//	service NAME cpu=100m memory=128MiB port=80/cluster image=nginx label.KEY=VALUE constraint="..." spread=LABEL strategy=binpack
 //	        affinity="..." anti_affinity="..." tolerate=gpu max=1 priority=10 bound=NODE
 //	run SERVICE NODE [COUNT]       replicas that are placed there already
 //	stop SERVICE NODE [COUNT]      those that stop
@@ -250,6 +250,8 @@ func readNode(t *testing.T, args []string) schedule.Node {
 			n.Draining = true
 		case "diskfull":
 			n.DiskPressure = true
+		case "networked":
+			n.Overlay = &resources.NodeOverlay{}
 		default:
 			n.Labels[key] = value
 		}
@@ -271,7 +273,8 @@ func readService(t *testing.T, args []string) *schedule.Demand {
 		case "memory":
 			d.Resources.Memory = read(t, resources.ParseBytes, value)
 		case "port":
-			d.Ports = append(d.Ports, resources.Port{Target: read(t, strconv.Atoi, value), Protocol: "tcp"})
+			number, mode, _ := strings.Cut(value, "/")
+			d.Ports = append(d.Ports, resources.Port{Target: read(t, strconv.Atoi, number), Protocol: "tcp", Mode: mode})
 		case "image":
 			d.Image = value
 		case "constraint":
