@@ -39,7 +39,7 @@ func (r *Runtime) create(ctx context.Context, replica resources.Replica) (string
 		}
 		t.Command = command
 	}
-	s, err := spec(replica)
+	s, err := spec(replica, r.Namespaces)
 	if err != nil {
 		return "", err
 	}

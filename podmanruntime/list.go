@@ -3,6 +3,7 @@ package podmanruntime
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -73,7 +74,12 @@ func (r *Runtime) look(ctx context.Context, entry entities.ListContainer) (resou
 		c.Created = true
 		return c, nil
 	case isRunning(entry.State) && hasExited(entry.Pid):
-		if err := awaitExit(ctx, entry.ID); err != nil {
+		err := awaitExit(ctx, entry.ID)
+		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+			c.Damaged = true // nobody is left who would tell Podman
+			return c, nil
+		}
+		if err != nil {
 			return c, err
 		}
 	case isRunning(entry.State):
@@ -103,7 +109,7 @@ func observed(c resources.Container, container *define.InspectContainerData) res
 	}
 	c.StartedAt = state.StartedAt
 	if isRunning(state.Status) {
-		c.Running, c.PID, c.Address = true, state.Pid, address(container.NetworkSettings)
+		c.Running, c.PID, c.Address = true, state.Pid, address(container)
 		return c
 	}
 	c.ExitCode, c.OOMKilled, c.FinishedAt = int(state.ExitCode), state.OOMKilled, state.FinishedAt
@@ -125,9 +131,14 @@ func isRunning(state string) bool {
 	return false
 }
 
-// address is the container's on the bridge: Podman puts it beside the default
-// network in some versions, and into it in others.
-func address(network *define.InspectNetworkSettings) string {
+// address is the container's on the cluster's first network, or on Podman's
+// bridge: there it stands beside the default network in some versions, and in it
+// in others.
+func address(container *define.InspectContainerData) string {
+	if own := container.Config.Labels[labelAddress]; own != "" {
+		return own
+	}
+	network := container.NetworkSettings
 	if network == nil {
 		return ""
 	}

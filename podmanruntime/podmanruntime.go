@@ -33,6 +33,10 @@ import (
 // Runtime runs containers through one Podman service. It may be used by many
 // goroutines at once.
 type Runtime struct {
+	// Namespaces is the directory of the replicas' network namespaces: a file for
+	// each, called after the replica's ID. Only replicas with addresses need it.
+	Namespaces string
+
 	socketURI string
 
 	mu sync.Mutex // guards all below

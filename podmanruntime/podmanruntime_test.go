@@ -3,12 +3,16 @@ package podmanruntime
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,8 +56,13 @@ func TestWithPodman(t *testing.T) {
 		{"args", testArgs},
 		{"logs", testLogs},
 		{"images", testImages},
+		{"volume", testVolume},
+		{"volume elsewhere", testVolumeElsewhere},
+		{"volume read-only", testVolumeReadOnly},
 		{"log bound", testLogBound},
 		{"log bound across starts", testLogBoundAcrossStarts},
+		{"its monitor killed while it stops", testMonitorKilled},
+		{"network namespace", testNetworkNamespace},
 		{"absent", testAbsent},
 		{"foreign container", testForeignContainer},
 		{"leftover", testLeftover},
@@ -702,5 +711,108 @@ func testExits(t *testing.T, n node) {
 
 	cancel()
 	for range exits { // until it is closed
+	}
+}
+
+// A replica with addresses runs in the namespace that was made for it, asks the
+// node for names, and is told with its address on the cluster's networks.
+func testNetworkNamespace(t *testing.T, n node) {
+	r := n.replica(t, "joined-0-aaaaaa", nil)
+	r.Addresses = []resources.NetworkAddress{{Network: "default", Address: netip.MustParseAddr("10.40.32.2")}}
+	namespace := string(r.ID)
+	if out, err := exec.Command("ip", "netns", "add", namespace).CombinedOutput(); err != nil {
+		t.Fatalf("make a network namespace: %v: %s", err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("ip", "netns", "delete", namespace).CombinedOutput(); err != nil {
+			t.Errorf("delete the network namespace: %v: %s", err, out)
+		}
+	})
+	n.Namespaces = "/run/netns"
+	defer func() { n.Namespaces = "" }()
+	id, err := n.Create(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := n.Start(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want, got unix.Stat_t
+	if err := errors.Join(unix.Stat(filepath.Join("/run/netns", namespace), &want), unix.Stat(fmt.Sprintf("/proc/%d/ns/net", pid), &got)); err != nil {
+		t.Fatal(err)
+	}
+	if want.Ino != got.Ino {
+		t.Errorf("the container runs in network namespace %d, want %d", got.Ino, want.Ino)
+	}
+	names, err := os.ReadFile(fmt.Sprintf("/proc/%d/root/etc/resolv.conf", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff("nameserver 169.254.53.53\n", string(names)); diff != "" {
+		t.Errorf("resolv.conf of the container (-want +got):\n%s", diff)
+	}
+	hosts, err := os.ReadFile(fmt.Sprintf("/proc/%d/root/etc/hosts", pid))
+	if err != nil || !regexp.MustCompile(`(?m)^10\.40\.32\.2\s+joined-0-aaaaaa$`).Match(hosts) {
+		t.Errorf("the container does not know its own name: %v\n%s", err, hosts)
+	}
+	all, err := n.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(all, func(c resources.Container) bool { return c.ID == id })
+	if i < 0 || all[i].Address != "10.40.32.2" {
+		t.Errorf("the listing tells another address: %+v", all)
+	}
+}
+
+// Where the monitor of a container that is to stop is killed, Podman waits for its
+// end for ever. The listing doesn't, hides none of the others, and the container can
+// be removed.
+func testMonitorKilled(t *testing.T, n node) {
+	id, pid := n.run(t, "monitor-0-aaaaaa", func(p *resources.Template) {
+		p.Env, p.StopGrace = map[string]string{"DEAF": "1"}, resources.Duration(time.Minute)
+	})
+	other, _ := n.run(t, "monitor-1-aaaaaa", nil)
+	stopping, end := context.WithCancel(t.Context())
+	stopped := make(chan struct{})
+	go func() { n.Stop(stopping, id); close(stopped) }() //nolint:errcheck // it can't come to an end
+	defer func() { end(); <-stopped }()
+	for deadline := time.Now().Add(deadline); ; {
+		out, err := n.service.Podman(t.Context(), "inspect", "--format", "{{.State.Status}}", id).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.TrimSpace(string(out)) == "stopping" {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("Podman does not begin to stop it: %s", out)
+		}
+	}
+	for _, monitor := range n.service.Conmons(t) {
+		if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", monitor)); err == nil && strings.Contains(string(line), id) {
+			if err := unix.Kill(monitor, unix.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	awaitProcess(t, pid)
+	all, err := n.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []resources.Container{{ID: id, Damaged: true}, {ID: other, Running: true}} {
+		i := slices.IndexFunc(all, func(c resources.Container) bool { return c.ID == want.ID })
+		if i < 0 || all[i].Damaged != want.Damaged || all[i].Running != want.Running {
+			t.Errorf("listed as %+v, want %+v", all, want)
+		}
+	}
+	end()
+	if err := n.Remove(t.Context(), id); err != nil {
+		t.Errorf("remove it: %v", err)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"net"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +28,9 @@ const (
 	LabelRevision = "io.skerry.revision"
 	// labelLogKept is how many bytes of a log outlive a start; see log.go.
 	labelLogKept = "io.skerry.log-kept"
+	// labelAddress is the replica's first address on the cluster's networks, of
+	// which Podman knows nothing.
+	labelAddress = "io.skerry.address"
 )
 
 // cpuPeriod is the kernel's default scheduling period, 100 ms, and minCPUQuota
@@ -45,7 +50,8 @@ func containerName(id resources.ReplicaID) string { return "skerry-" + string(id
 
 // spec says in Podman's words what the replica runs. It fails only on what the
 // validation of a service would have refused.
-func spec(r resources.Replica) (*specgen.SpecGenerator, error) {
+// Network namespaces of replicas are in a directory; see Runtime.Namespaces.
+func spec(r resources.Replica, namespaces string) (*specgen.SpecGenerator, error) {
 	t := r.Template
 	s := specgen.NewSpecGenerator(imageReference(t.Image, r.ImageDigest), false)
 	s.RawImageName = t.Image
@@ -76,13 +82,9 @@ func spec(r resources.Replica) (*specgen.SpecGenerator, error) {
 	// in memory; without that, newer Podman makes even /dev/shm read-only.
 	s.ReadOnlyFilesystem, s.ReadWriteTmpfs = t.ReadOnly, t.ReadOnly
 	s.Mounts = mounts(t)
+	s.Volumes = volumesOf(t)
 
-	s.NetNS = specgen.Namespace{NSMode: specgen.Bridge}
-	for _, port := range t.Ports {
-		s.PortMappings = append(s.PortMappings, nettypes.PortMapping{
-			ContainerPort: uint16(port.Target), HostPort: uint16(port.Node()), Protocol: port.Protocol,
-		})
-	}
+	join(s, r, namespaces)
 
 	// The agent restarts containers, with backoff; Podman never does.
 	s.RestartPolicy = "no"
@@ -99,6 +101,27 @@ func spec(r resources.Replica) (*specgen.SpecGenerator, error) {
 	}
 	s.StopSignal = &stop
 	return s, nil
+}
+
+// join puts the container on the cluster's networks, by the namespace that was
+// made for it; or, where the replica is on none, on Podman's own, which then
+// publishes the ports.
+func join(s *specgen.SpecGenerator, r resources.Replica, namespaces string) {
+	if len(r.Addresses) > 0 {
+		s.NetNS = specgen.Namespace{NSMode: specgen.Path, Value: filepath.Join(namespaces, string(r.ID))}
+		s.DNSServers = []net.IP{resources.NodeResolver.AsSlice()}
+		// The node's own search domains are none of the container's business.
+		s.DNSSearch = []string{"."}
+		// Programs look for their own name, which is nobody else's.
+		s.HostAdd = []string{s.Hostname + ":" + r.Addresses[0].Address.String()}
+		return
+	}
+	s.NetNS = specgen.Namespace{NSMode: specgen.Bridge}
+	for _, port := range r.Template.Ports {
+		s.PortMappings = append(s.PortMappings, nettypes.PortMapping{
+			ContainerPort: uint16(port.Target), HostPort: uint16(port.Node()), Protocol: port.Protocol,
+		})
+	}
 }
 
 // imageReference pins the image to the digest, where there is one. The tag
@@ -125,6 +148,9 @@ func labels(r resources.Replica) map[string]string {
 	all[LabelReplica] = string(r.ID)
 	all[LabelService] = r.Service
 	all[LabelRevision] = fmt.Sprint(r.Revision)
+	if len(r.Addresses) > 0 {
+		all[labelAddress] = r.Addresses[0].Address.String()
+	}
 	_, kept := r.Template.LogBound()
 	all[labelLogKept] = strconv.FormatInt(int64(kept), 10)
 	return all
@@ -195,6 +221,23 @@ func mounts(t resources.Template) []oci.Mount {
 			mode = "ro"
 		}
 		all = append(all, oci.Mount{Destination: m.Target, Type: "bind", Source: m.Source, Options: []string{"rbind", "rprivate", mode}})
+	}
+	return all
+}
+
+// volumesOf gives the volumes that the container mounts. Podman copies what the
+// image has at the path into one that is empty, unless it is told not to.
+func volumesOf(t resources.Template) []*specgen.NamedVolume {
+	var all []*specgen.NamedVolume
+	for _, m := range t.Mounts {
+		options := []string{"rw"}
+		if m.ReadOnly {
+			options = []string{"ro"}
+		}
+		if !m.CopyUp {
+			options = append(options, "nocopy")
+		}
+		all = append(all, &specgen.NamedVolume{Name: volumeName(m.RuntimeName()), Dest: m.Path, Options: options})
 	}
 	return all
 }

@@ -3,6 +3,7 @@ package podmanruntime
 import (
 	"encoding/json"
 	"flag"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,6 +23,12 @@ const testDigest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef01234
 func TestSpec(t *testing.T) {
 	for name, replica := range map[string]resources.Replica{
 		"defaults": testReplica(func(*resources.Replica) {}),
+		"networks": testReplica(func(r *resources.Replica) {
+			r.Template.Ports = []resources.Port{{Target: 80, Mode: resources.PortHost}}
+			r.Addresses = []resources.NetworkAddress{
+				{Network: "front", Address: netip.MustParseAddr("10.40.32.2")}, {Network: "back", Address: netip.MustParseAddr("10.41.32.2")},
+			}
+		}),
 		"every_field": testReplica(func(r *resources.Replica) {
 			r.ImageDigest = testDigest
 			r.Template = resources.Template{
@@ -40,7 +47,7 @@ func TestSpec(t *testing.T) {
 		}),
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, err := spec(replica)
+			s, err := spec(replica, "/run/skerry/netns")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -54,7 +61,7 @@ func TestSpec(t *testing.T) {
 }
 
 func TestSpecRefusesAnUnknownSignal(t *testing.T) {
-	_, err := spec(testReplica(func(r *resources.Replica) { r.Template.StopSignal = "SIGNONE" }))
+	_, err := spec(testReplica(func(r *resources.Replica) { r.Template.StopSignal = "SIGNONE" }), "")
 	if err == nil || !strings.Contains(err.Error(), "stop_signal") {
 		t.Errorf("got %v; want an error that names stop_signal", err)
 	}
