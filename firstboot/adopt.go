@@ -88,7 +88,7 @@ func Abandon(ctx context.Context, log *slog.Logger) error {
 		return fmt.Errorf("take skerry off this machine: node %s is in cluster %s still; remove it there first, or use --force where that is done", node.Name, cluster.Name)
 	}
 	log.Info("skerry leaves this machine", "name", node.Name, "id", node.ID)
-	for _, unit := range []string{serverUnit, agentUnit} {
+	for _, unit := range append([]string{serverUnit, agentUnit}, networkUnits...) {
 		if _, err := os.Stat(filepath.Join(units, unit)); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -147,6 +147,10 @@ func Renew(ctx context.Context) error {
 		if err := run(ctx, "systemctl", "restart", serverUnit); err != nil {
 			return err
 		}
+	}
+	// Those of the networks run only where the agent has started them.
+	if err := run(ctx, "systemctl", append([]string{"try-restart"}, networkUnits...)...); err != nil {
+		return err
 	}
 	return run(ctx, "systemctl", "restart", agentUnit)
 }

@@ -65,8 +65,10 @@ func ownFiles() ([]file, error) {
 }
 
 // guestFiles gives those of them that a machine gets which was there before
-// skerry: how people log in to it is not skerry's.
+// skerry: how people log in to it is not skerry's, nor is its kernel.
 func guestFiles() ([]file, error) {
 	all, err := ownFiles()
-	return slices.DeleteFunc(all, func(f file) bool { return strings.HasPrefix(f.path, "/etc/ssh/") }), err
+	return slices.DeleteFunc(all, func(f file) bool {
+		return strings.HasPrefix(f.path, "/etc/ssh/") || strings.HasPrefix(f.path, "/etc/sysctl.d/")
+	}), err
 }

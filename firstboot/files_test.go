@@ -101,6 +101,8 @@ func TestTheTreeFitsTheProgram(t *testing.T) {
 	for path, words := range map[string][]string{
 		"/etc/systemd/system/skerry-agent.service":      {"ExecStart=" + program + " agent\n", "ConditionPathExists=" + program + "\n"},
 		"/etc/systemd/system/skerry-server.service":     {"ExecStart=" + program + " server\n"},
+		"/etc/systemd/system/skerry-dns.service":        {"ExecStart=" + program + " dns --dir /run/skerry/network\n"},
+		"/etc/systemd/system/skerry-tunnel.service":     {"ExecStart=" + program + " tunnel --dir /run/skerry/network\n"},
 		"/etc/containers/registries.conf.d/skerry.conf": {`prefix = "` + resources.Registry + `"`, `location = "` + agent.RegistryAddress + `"`},
 		"/etc/ssh/sshd_config.d/10-skerry.conf":         {"HostKey " + hostKey + "\n"},
 	} {
@@ -149,6 +151,21 @@ func TestTheProgramOutlivesItsSeed(t *testing.T) {
 		info, err := os.Stat(to)
 		if content, readErr := os.ReadFile(to); err != nil || readErr != nil || string(content) != "program" || info.Mode().Perm() != 0o755 {
 			t.Errorf("the program is %q, %v, %v", content, err, readErr)
+		}
+	}
+}
+
+// How people log in to a machine that was there already, and what its kernel
+// does, is not skerry's.
+func TestAGuestKeepsItsOwn(t *testing.T) {
+	all, err := guestFiles()
+	if err != nil {
+		t.Fatal(err)
+	}
+	find(t, all, "/etc/systemd/system/skerry-agent.service")
+	for _, f := range all {
+		if strings.HasPrefix(f.path, "/etc/ssh") || strings.HasPrefix(f.path, "/etc/sysctl.d") {
+			t.Errorf("%s is written to a machine that was there already", f.path)
 		}
 	}
 }

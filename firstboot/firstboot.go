@@ -48,6 +48,9 @@ const (
 	loginKeys = "/root/.ssh/authorized_keys"
 )
 
+// networkUnits are started by the agent, once the node is on networks.
+var networkUnits = []string{"skerry-dns.service", "skerry-tunnel.service"}
+
 // Run makes this machine the node of the seed in dir.
 func Run(ctx context.Context, dir string, log *slog.Logger) error {
 	seed, err := readSeed(dir)
