@@ -101,7 +101,7 @@ func (c *Connections) prepare(ctx context.Context, machines []machine) error {
 			return err
 		}
 	}
-	return nil
+	return c.checkNeighbours(ctx, machines)
 }
 
 // identify asks the machine which node it is, and takes that and its host key

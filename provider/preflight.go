@@ -25,9 +25,9 @@ for p in crun runc netavark aardvark-dns nft iptables; do if has $p; then echo "
 if [ -e /usr/lib/systemd/system/podman.socket ]; then echo podman.socket=yes; fi
 echo "cgroups=$(stat -fc %T /sys/fs/cgroup 2>/dev/null)"
 echo "free=$(df -Pk /var/lib | awk 'NR == 2 { print $4 }')"
-for p in 5055 5056 5057; do
-	if cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '$4 == "0A" { print $2 }' | grep -qi ":$(printf %04X $p)$"; then echo "port$p=taken"; fi
-done
+taken() { awk '{ print $2, $4 }' /proc/net/$1 /proc/net/${1}6 2>/dev/null | grep -qi ":$(printf %04X $2) $3$"; }
+for p in 5055 5056 5057 5058; do if taken tcp $p 0A; then echo "port$p=taken"; fi; done
+for p in 5059 4789; do if taken udp $p 07; then echo "port$p=taken"; fi; done
 if [ -e /run/skerry ] || [ -e /etc/systemd/system/skerry-agent.service ]; then echo skerry=yes; fi
 `
 
@@ -84,9 +84,16 @@ func preflight(f facts, carried func(arch string) error, began, ended time.Time)
 	}
 	// Once skerry is there the ports are its own.
 	if f["skerry"] == "" {
-		for _, p := range []struct{ port, is string }{{"5055", "the cluster's registry"}, {resources.ServerPort, "the API for nodes"}, {resources.PeerPort, "the store's members"}} {
+		for _, p := range []struct{ port, is string }{
+			{"5055", "the cluster's registry"},
+			{resources.ServerPort, "the API for nodes"},
+			{resources.PeerPort, "the store's members"},
+			{resources.AgentPort, "its agent"},
+			{strconv.Itoa(resources.WireGuardPort), "WireGuard"},
+			{strconv.Itoa(resources.VXLANPort), "VXLAN"},
+		} {
 			if f["port"+p.port] != "" {
-				add("port %s is taken, and skerry needs it for %s: stop what listens there (`ss -ltnp sport = :%s`)", p.port, p.is, p.port)
+				add("port %s is taken, and skerry needs it for %s: stop what listens there (`ss -lntup sport = :%s`)", p.port, p.is, p.port)
 			}
 		}
 	}

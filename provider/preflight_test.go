@@ -57,6 +57,7 @@ func TestPreflight(t *testing.T) {
 		{"old cgroups", facts{"cgroups": "tmpfs"}, []string{"/sys/fs/cgroup is tmpfs", "version 2"}},
 		{"a full disk", facts{"free": "1000"}, []string{"/var/lib has 1000 KiB free", "1GiB"}},
 		{"a port is taken", facts{"port5056": "taken"}, []string{"port 5056 is taken", "API for nodes"}},
+		{"a datagram port is taken", facts{"port4789": "taken"}, []string{"port 4789 is taken", "VXLAN"}},
 		{"the clock is late", facts{"time": fmt.Sprint(probed.Unix() - 60)}, []string{"clock is 1m0s off", "timesyncd"}},
 		{"the clock is fast", facts{"time": fmt.Sprint(probed.Unix() + 10)}, []string{"clock is 9s off"}},
 	} {

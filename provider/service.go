@@ -28,6 +28,8 @@ type Service struct {
 	State string `json:"state,omitempty" iac:"computed,volatile"`
 	// Addresses of the published ports, as `host:port`.
 	Addresses []string `json:"addresses,omitempty" iac:"computed,volatile"`
+	// Virtual IP of the service on each of its networks, by the network's name: what its names resolve to.
+	VirtualIPs map[string]string `json:"virtual_ips,omitempty" iac:"computed,volatile"`
 }
 
 var service = definition.Resource[*Connections, Service]{
@@ -89,7 +91,10 @@ func (c *Connections) server(text string) (*client.Server, []resources.Endpoint,
 func (s *Service) fill(status resources.ServiceStatus) {
 	s.Revision, s.ImageDigest = status.Revision, status.ImageDigest
 	s.ReadyReplicas, s.State = status.Ready, string(status.State)
-	s.Addresses = nil
+	s.Addresses, s.VirtualIPs = nil, map[string]string{}
+	for _, has := range status.VirtualIPs {
+		s.VirtualIPs[has.Network] = has.Address.String()
+	}
 	for _, r := range status.Replicas {
 		if r.Wanted {
 			s.Addresses = append(s.Addresses, r.Published...)

@@ -88,7 +88,7 @@ func controlPlane(t *testing.T) string {
 	if err := api.PutNode(ctx, resources.NodeInfo{ID: "n1", Name: "n1", Capacity: room, Allocatable: room}); err != nil {
 		t.Fatal(err)
 	}
-	if err := api.PutStatus(ctx, "n1", nil); err != nil {
+	if err := api.PutStatus(ctx, "n1", nil, 0); err != nil {
 		t.Fatal(err)
 	}
 	running.Go(func() {
@@ -97,7 +97,7 @@ func controlPlane(t *testing.T) string {
 			for _, r := range said.Replicas {
 				statuses = append(statuses, behave(r))
 			}
-			api.PutStatus(ctx, "n1", statuses) //nolint:errcheck // the test may be over
+			api.PutStatus(ctx, "n1", statuses, 0) //nolint:errcheck // the test may be over
 		})
 	})
 	return "unix://" + socket + "?cluster=0123456789abcdef"

@@ -54,7 +54,9 @@ func devCommand(logger func() *slog.Logger) *cobra.Command {
 		}
 		endpoint := resources.Endpoint{Socket: p.socket(filepath.Base(resources.AgentSocket)), Node: node.ID}
 		c.Println(endpoint)
-		return runAgent(c.Context(), p, control, log)
+		units := &childUnits{dir: p.networkDir(), log: log}
+		defer units.close()
+		return runAgent(c.Context(), p, control, units, log)
 	}
 	return c
 }

@@ -63,12 +63,12 @@ func command(out, logs io.Writer) *cobra.Command {
 	}
 	for _, make := range []func(func() *slog.Logger) *cobra.Command{
 		firstbootCommand, adoptCommand, abandonCommand, agentCommand, serverCommand, devCommand, clusterCommand,
-		statusCommand, nodesCommand, servicesCommand, replicasCommand, eventsCommand,
-		logsCommand, execCommand, drainCommand, cordonCommand, uncordonCommand, rebalanceCommand, leaveCommand, nodeCommand,
+		statusCommand, nodesCommand, servicesCommand, networksCommand, replicasCommand, eventsCommand,
+		logsCommand, execCommand, drainCommand, cordonCommand, uncordonCommand, rebalanceCommand, leaveCommand, nodeCommand, volumeCommand,
 	} {
 		root.AddCommand(make(logger))
 	}
-	root.AddCommand(renewCommand(), dialCommand())
+	root.AddCommand(renewCommand(), dialCommand(), tunnelCommand(logger), dnsCommand(logger))
 	return root
 }
 
@@ -109,7 +109,7 @@ func agentCommand(logger func() *slog.Logger) *cobra.Command {
 	c.Flags().StringVar(&p.registry, "registry", agent.RegistryAddress, "loopback address of the cluster's registry")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		log := logger()
-		return runAgent(c.Context(), p, &systemdControlPlane{places: p, log: log}, log)
+		return runAgent(c.Context(), p, &systemdControlPlane{places: p, log: log}, systemdUnits{}, log)
 	}
 	return c
 }

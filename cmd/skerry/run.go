@@ -15,6 +15,7 @@ import (
 
 	"github.com/skerry-io/skerry/controlplane/agent"
 	"github.com/skerry-io/skerry/controlplane/client"
+	"github.com/skerry-io/skerry/controlplane/dataplane"
 	"github.com/skerry-io/skerry/controlplane/registry"
 	"github.com/skerry-io/skerry/controlplane/server"
 	"github.com/skerry-io/skerry/controlplane/store"
@@ -119,7 +120,7 @@ func runServer(ctx context.Context, p places, cluster resources.ClusterConfig, r
 const agentGC = 25
 
 // runAgent runs the agent until ctx ends.
-func runAgent(ctx context.Context, p places, controlPlane agent.ControlPlane, log *slog.Logger) error {
+func runAgent(ctx context.Context, p places, controlPlane agent.ControlPlane, units dataplane.Units, log *slog.Logger) error {
 	lock, err := lockDirectory(filepath.Join(p.data, "agent.lock"))
 	if err != nil {
 		return err
@@ -135,12 +136,17 @@ func runAgent(ctx context.Context, p places, controlPlane agent.ControlPlane, lo
 		return err
 	}
 	podman := podmanruntime.New(p.podman)
+	network, err := p.network(units, log)
+	if err != nil {
+		return err
+	}
+	podman.Namespaces = p.namespaces()
 	var storage agent.Storage = podman
 	if p.alone {
 		storage = nil // the disk is that of a person, who works on it
 	}
 	a, err := agent.New(agent.Config{
-		Runtime: podman, Storage: storage, Console: podman, Server: control, ControlPlane: controlPlane, ServerTransport: control.Registry(), Skew: control.Skew,
+		Runtime: podman, Volumes: podman, Storage: storage, Network: network, Console: podman, Server: control, ControlPlane: controlPlane, ServerTransport: control.Registry(), Skew: control.Skew,
 		Data: p.data, AuthorizedKeys: p.authorizedKeys, Servers: servers, Alone: p.alone, Version: version, Log: log,
 	})
 	if err != nil {
@@ -156,5 +162,6 @@ func runAgent(ctx context.Context, p places, controlPlane agent.ControlPlane, lo
 		return err
 	}
 	log.Info("the agent answers", "socket", listener.Addr())
+	forgetStart(log)
 	return a.Run(ctx, listener, images)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strconv"
 	"strings"
 	"time"
 
@@ -141,6 +142,25 @@ func printServices(out io.Writer, services []resources.ServiceStatus) {
 				published = append(published, r.Published...)
 			}
 			row(s.Service.Name, s.State, fmt.Sprintf("%d/%d", s.Ready, s.Service.Replicas), s.Revision, shortImage(s.Service.Image), strings.Join(published, ","))
+		}
+	})
+}
+
+func networksCommand(logger func() *slog.Logger) *cobra.Command {
+	return lister("networks", "List the networks", cobra.NoArgs, logger,
+		func(c *cobra.Command, control *client.Server, _ []string) ([]resources.NetworkStatus, error) {
+			return control.Networks(c.Context())
+		}, printNetworks)
+}
+
+func printNetworks(out io.Writer, networks []resources.NetworkStatus) {
+	table(out, "NETWORK CIDR ENCRYPTION INTERNAL MTU SERVICES NODES", func(row func(...any)) {
+		for _, n := range networks {
+			mtu := ""
+			if n.Network.MTU > 0 {
+				mtu = strconv.Itoa(n.Network.MTU)
+			}
+			row(n.Network.Name, n.CIDR, n.Network.Encryption, n.Network.Internal, mtu, strings.Join(n.Services, ","), n.Nodes)
 		}
 	})
 }

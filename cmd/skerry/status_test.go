@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -49,6 +50,21 @@ SERVICE   STATE     READY   REVISION   IMAGE              PUBLISHED
 web       rolling   1/2     3          web@0123456789ab   10.0.0.1:80
 
 web-1-b on no node: 0 of 2 nodes fit: 1 drained, 1 lacks memory
+`
+	if diff := cmp.Diff(strings.Split(want, "\n"), strings.Split(out.String(), "\n")); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestNetworksForPeople(t *testing.T) {
+	var out bytes.Buffer
+	printNetworks(&out, []resources.NetworkStatus{
+		{Network: resources.Network{Name: "blue", Encryption: "none", Internal: true, MTU: 1400}, CIDR: netip.MustParsePrefix("10.40.0.0/16"), Services: []string{}},
+		{Network: resources.Network{Name: "default", Encryption: "wireguard"}, CIDR: netip.MustParsePrefix("10.112.0.0/16"), Nodes: 3, Services: []string{"db", "web"}},
+	})
+	want := `NETWORK   CIDR            ENCRYPTION   INTERNAL   MTU    SERVICES   NODES
+blue      10.40.0.0/16    none         true       1400              0
+default   10.112.0.0/16   wireguard    false             db,web     3
 `
 	if diff := cmp.Diff(strings.Split(want, "\n"), strings.Split(out.String(), "\n")); diff != "" {
 		t.Error(diff)

@@ -82,8 +82,11 @@ type ControlPlane interface {
 type Server interface {
 	Membership
 	PutNode(ctx context.Context, node resources.NodeInfo) error
-	PutStatus(ctx context.Context, id resources.NodeID, statuses []resources.ReplicaStatus) error
+	Pulse(ctx context.Context, id resources.NodeID) error
+	PutStatus(ctx context.Context, id resources.NodeID, statuses []resources.ReplicaStatus, applied int64) error
 	WatchAssignment(ctx context.Context, id resources.NodeID, see func(resources.Assignment)) error
+	WatchNetwork(ctx context.Context, id resources.NodeID, see func(resources.NetworkMap)) error
+	VolumeRemoved(ctx context.Context, id resources.NodeID, name string) error
 }
 
 // Membership is how a node stays in its cluster, and leaves it.
@@ -101,7 +104,12 @@ type Config struct {
 	Runtime Runtime
 	Console Console
 	// Storage is the runtime's; where it is nil, no image is ever collected.
-	Storage      Storage
+	Storage Storage
+	// Volumes are the runtime's; where they are nil, replicas can't mount any.
+	Volumes Volumes
+	// Network is nil where the node can't be on the cluster's networks, as
+	// without root: its replicas run on the runtime's own.
+	Network      Network
 	Server       Server
 	ControlPlane ControlPlane
 	// Skew is how far the clock was ahead of the server's in its last answer,
@@ -161,14 +169,24 @@ func New(c Config) (*Agent, error) {
 		return nil, fmt.Errorf("read which cluster this node belongs to: %w", err)
 	}
 	var known resources.Assignment
+	a.loop = newLoop(c.Runtime, c.Log)
+	if c.Network != nil {
+		a.loop.networks = newNetworks(c.Network, func(obstacle string) {
+			a.setCondition(resources.ForwardDropped, obstacle, time.Now())
+		}, c.Log, a.loop.news)
+		a.knownNetwork()
+	}
+	if c.Volumes != nil {
+		a.loop.volumes = newVolumes(c.Volumes, a.path(volumesDir), c.Log)
+	}
 	err = readFile(a.path(assignmentsFile), &known)
 	if err != nil && !errors.Is(err, ErrNoFile) {
 		c.Log.Warn("the last known assignments can't be read; the server is asked", "err", err)
 	}
-	a.loop = newLoop(c.Runtime, c.Log)
 	a.loop.measures.registry.MustRegister(a.states())
 	if err == nil {
-		a.loop.assign(known.Replicas)
+		known.Remembered = true
+		a.loop.assign(known)
 	}
 	return a, nil
 }
@@ -182,6 +200,12 @@ func (a *Agent) Run(ctx context.Context, apiSocket, registry net.Listener) error
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.loop.run(ctx) })
 	group.Go(func() error { return a.resume(ctx) })
+	if a.loop.networks != nil {
+		group.Go(func() error { a.loop.networks.run(ctx); return nil })
+	}
+	if a.loop.volumes != nil {
+		group.Go(func() error { a.loop.volumes.run(ctx, a.volumeRemoved); return nil })
+	}
 	group.Go(func() error { a.session(ctx); return nil })
 	group.Go(func() error { a.followAll(ctx); return nil })
 	group.Go(func() error { a.keepCertificate(ctx); return nil })

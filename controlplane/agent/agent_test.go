@@ -154,7 +154,7 @@ func run(t *testing.T, f *fakeRuntime, assigned ...resources.Replica) *loop {
 			t.Error(err)
 		}
 	})
-	l.assign(assigned)
+	l.assign(resources.Assignment{Replicas: assigned})
 	synctest.Wait()
 	return l
 }
@@ -193,7 +193,7 @@ func TestAReplicaIsStartedAndStopped(t *testing.T) {
 		}
 		r := replica(resources.RestartAlways)
 		r.Wanted = false
-		l.assign([]resources.Replica{r})
+		l.assign(resources.Assignment{Replicas: []resources.Replica{r}})
 		advance(time.Millisecond)
 		expect(t, l, resources.ReplicaGone)
 		if diff := cmp.Diff([]string{"pull", "create", "start", "stop", "remove"}, f.calls); diff != "" {
@@ -301,7 +301,7 @@ func TestNothingIsRemovedBeforeAssignmentsAreKnown(t *testing.T) {
 		if len(f.calls) != 0 {
 			t.Errorf("steps: %v", f.calls)
 		}
-		l.assign([]resources.Replica{replica(resources.RestartAlways)})
+		l.assign(resources.Assignment{Replicas: []resources.Replica{replica(resources.RestartAlways)}})
 		advance(time.Minute)
 		expect(t, l, resources.ReplicaRunning)
 		cancel()

@@ -23,6 +23,7 @@ func (a *Agent) handler() http.Handler {
 	mux.Handle("PUT /v1/node/settings", api.Handler(a.putSettings))
 	mux.Handle("POST /v1/node/grow", api.Handler(a.grow))
 	mux.Handle("POST /v1/node/certificate-request", api.Handler(func(*http.Request) (any, error) { return a.request() }))
+	mux.Handle("POST /v1/node/reach", api.Handler(a.reach))
 	mux.Handle("POST /v1/node/leave", api.Handler(a.leave))
 	mux.Handle("PUT /v1/cluster", api.Handler(a.join))
 	mux.Handle("DELETE /v1/cluster", api.Handler(a.removed))
@@ -81,7 +82,7 @@ func (a *Agent) grow(r *http.Request) (any, error) {
 
 // drain removes every container of the node, and returns when none is left.
 func (a *Agent) drain(ctx context.Context) error {
-	a.loop.assign(nil)
+	a.loop.assign(resources.Assignment{})
 	for {
 		left, changed := a.loop.left()
 		if left == 0 {

@@ -37,10 +37,13 @@ func TestSkewed(t *testing.T) {
 	}
 }
 
-// nodeServer is a server that keeps what a node says of itself.
+// nodeServer is a server that keeps what a node says of itself, and of its
+// replicas.
 type nodeServer struct {
 	Server
-	said []resources.NodeInfo
+	assigned resources.Assignment
+	said     []resources.NodeInfo
+	statuses []resources.ReplicaStatus
 }
 
 func (n *nodeServer) PutNode(_ context.Context, node resources.NodeInfo) error {
@@ -48,11 +51,18 @@ func (n *nodeServer) PutNode(_ context.Context, node resources.NodeInfo) error {
 	return nil
 }
 
-func (n *nodeServer) PutStatus(context.Context, resources.NodeID, []resources.ReplicaStatus) error {
+func (n *nodeServer) PutStatus(_ context.Context, _ resources.NodeID, statuses []resources.ReplicaStatus, _ int64) error {
+	n.statuses = append(n.statuses, statuses...)
 	return nil
 }
 
-func (n *nodeServer) WatchAssignment(ctx context.Context, _ resources.NodeID, _ func(resources.Assignment)) error {
+func (n *nodeServer) WatchAssignment(ctx context.Context, _ resources.NodeID, see func(resources.Assignment)) error {
+	see(n.assigned)
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (n *nodeServer) WatchNetwork(ctx context.Context, _ resources.NodeID, _ func(resources.NetworkMap)) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
@@ -65,6 +75,7 @@ func TestTheServerHearsOfConditions(t *testing.T) {
 		a.Server, a.Skew = server, func() (time.Duration, bool) { return time.Duration(ahead.Load()), true }
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
+		go a.loop.run(ctx) //nolint:errcheck // it ends with ctx
 		go func() { done <- a.attend(ctx, nil) }()
 		for _, by := range []time.Duration{0, time.Minute, 0} {
 			ahead.Store(int64(by))
@@ -79,6 +90,39 @@ func TestTheServerHearsOfConditions(t *testing.T) {
 		if diff := cmp.Diff([]bool{false, true, false}, heard); diff != "" {
 			t.Errorf("what the server hears of the clock (-want +got):\n%s", diff)
 		}
+	})
+}
+
+// What runs since before the agent does is not said to wait for anything before
+// the agent has looked: nobody would be led to it until then.
+func TestARestartedAgentLooksBeforeItReports(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		a, f, r := newAgent(t, &fakePlane{}), newFake(), replica(resources.RestartAlways)
+		server := &nodeServer{assigned: resources.Assignment{Replicas: []resources.Replica{r}}}
+		f.containers["c"] = &resources.Container{ID: "c", Replica: r.ID, Running: true, StartedAt: time.Now().Add(-time.Hour)}
+		f.hang.Store(true)
+		a.Server, a.loop.runtime = server, f
+		done := make(chan error)
+		go a.loop.run(ctx) //nolint:errcheck // it ends with ctx
+		go func() { done <- a.attend(ctx, nil) }()
+		advance(listTimeout / 2)
+		if len(server.said) != 1 || len(server.statuses) > 0 {
+			t.Errorf("before it has looked it registers %d times, and says %v", len(server.said), server.statuses)
+		}
+		f.hang.Store(false)
+		advance(listTimeout)
+		cancel()
+		<-done //nolint:errcheck // it was ended
+		for _, s := range server.statuses {
+			if s.State != resources.ReplicaRunning || s.NotReady {
+				t.Errorf("it says %v", s)
+			}
+		}
+		if len(server.statuses) == 0 {
+			t.Error("it never says anything")
+		}
+		synctest.Wait()
 	})
 }
 

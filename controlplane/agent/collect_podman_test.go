@@ -82,7 +82,7 @@ func TestImagesAreCollectedFromPodman(t *testing.T) {
 		t.Fatal(err)
 	}
 	needed := pull(1)
-	l.take([]resources.Replica{needed})
+	l.take(resources.Assignment{Replicas: []resources.Replica{needed}}, time.Now())
 	loaded := withImage(replica(resources.RestartAlways), service.Load(t, archive))
 	var unneeded []resources.Replica
 	for i := 2; i < len(all) && !full(t, root); i++ {

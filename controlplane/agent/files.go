@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/skerry-io/skerry/controlplane/atomicfile"
 	"github.com/skerry-io/skerry/resources"
 )
 
@@ -17,6 +18,8 @@ const (
 	NodeFile        = "node.json"
 	clusterFile     = "cluster.json"
 	assignmentsFile = "agent/assignments.json"
+	networkFile     = "agent/network.json"
+	volumesDir      = "volumes"
 )
 
 // ErrNoFile says that a node has no file of the kind.
@@ -45,31 +48,12 @@ func writeFile(path string, value any) error {
 		err = os.MkdirAll(filepath.Dir(path), 0o700)
 	}
 	if err == nil {
-		err = replaceFile(path, append(text, '\n'))
+		err = atomicfile.Write(path, append(text, '\n'))
 	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
-}
-
-func replaceFile(path string, content []byte) error {
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name()) //nolint:errcheck // it has its name by now
-	_, err = file.Write(content)
-	if err == nil {
-		err = file.Sync()
-	}
-	if closed := file.Close(); err == nil {
-		err = closed
-	}
-	if err == nil {
-		err = os.Rename(file.Name(), path)
-	}
-	return err
 }
 
 // InitNode writes who a node is, where its directory does not say so already,
@@ -126,7 +110,7 @@ func (a *Agent) writeAuthorizedKeys() error {
 	text := "# skerry writes this file: change authorized_keys of the node instead.\n" + strings.Join(keys, "\n") + "\n"
 	err := os.MkdirAll(filepath.Dir(a.AuthorizedKeys), 0o700)
 	if err == nil {
-		err = replaceFile(a.AuthorizedKeys, []byte(text))
+		err = atomicfile.Write(a.AuthorizedKeys, []byte(text))
 	}
 	if err != nil {
 		return fmt.Errorf("write the authorized keys: %w", err)

@@ -178,7 +178,7 @@ func TestAnImageThatIsWantedMeanwhileStays(t *testing.T) {
 		h := keepHouse(t, f, s)
 		h.removing <- struct{}{}
 		advance(minAge + diskInterval) // the plan is made, and waits
-		h.assign([]resources.Replica{withImage(replica(resources.RestartAlways), "first")})
+		h.assign(resources.Assignment{Replicas: []resources.Replica{withImage(replica(resources.RestartAlways), "first")}})
 		synctest.Wait()
 		if slices.Contains(f.calls, "pull") {
 			t.Error("it was pulled during the removal of an image")
@@ -200,7 +200,7 @@ func TestAnImageThatWasJustUsedStays(t *testing.T) {
 		s.put("i1", "first", 400)
 		h := keepHouse(t, f, s, withImage(replica(resources.RestartAlways), "first"))
 		advance(time.Hour)
-		h.assign(nil)
+		h.assign(resources.Assignment{})
 		advance(minAge - time.Second)
 		if got := s.removed(); got != "" {
 			t.Errorf("%s was removed at once", got)
@@ -253,7 +253,7 @@ func TestNoNeededImageIsEverRemoved(t *testing.T) {
 					r.ID = resources.ReplicaID("r-" + name)
 					all = append(all, r)
 				}
-				h.assign(all)
+				h.assign(resources.Assignment{Replicas: all})
 				advance(time.Duration(waits[i]) * time.Second)
 				s.put(names[i%len(names)], names[i%len(names)], 10) // somebody else pulls it
 			}

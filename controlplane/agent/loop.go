@@ -27,16 +27,21 @@ type unit struct {
 	since int
 	// orphan is true where the container is on the node and not assigned.
 	orphan bool
+	// confirmed is true once a server has said, since the agent began, that the
+	// replica is this node's.
+	confirmed bool
 }
 
 // loop is the loop over the replicas of a node. Everything but its channels and
 // the report belongs to the goroutine of run.
 type loop struct {
 	runtime  Runtime
+	networks *networks // nil where the node can't be on any
+	volumes  *volumes  // nil where the runtime has none
 	log      *slog.Logger
 	measures *measures
 
-	assigned chan []resources.Replica
+	assigned chan resources.Assignment
 	results  chan result
 	listings chan listing
 	exits    chan string
@@ -57,6 +62,12 @@ type loop struct {
 	turned   chan struct{} // closed and renewed with each turn
 	needed   imageNeeds
 	news     chan struct{} // holds a value when report has changed
+	// looked is closed once the report tells what is on the node: nothing is known
+	// of replicas that run since before the agent until then.
+	looked chan struct{}
+	look   sync.Once
+	// ended is closed with the end of run.
+	ended chan struct{}
 	// littered holds a value when there may be something to clean up.
 	littered chan struct{}
 	// removing has room for one: who removes an image.
@@ -90,18 +101,18 @@ const (
 func newLoop(runtime Runtime, log *slog.Logger) *loop {
 	return &loop{
 		runtime: runtime, log: log, measures: newMeasures(),
-		assigned: make(chan []resources.Replica, 1), results: make(chan result), listings: make(chan listing), exits: make(chan string),
+		assigned: make(chan resources.Assignment, 1), results: make(chan result), listings: make(chan listing), exits: make(chan string),
 		findings: make(chan finding),
-		units:    map[resources.ReplicaID]*unit{}, watched: map[int]func(){}, news: make(chan struct{}, 1), turned: make(chan struct{}),
+		units:    map[resources.ReplicaID]*unit{}, watched: map[int]func(){}, news: make(chan struct{}, 1), looked: make(chan struct{}), ended: make(chan struct{}), turned: make(chan struct{}),
 		needed: imageNeeds{used: map[string]time.Time{}, pulled: map[imageName]time.Time{}}, littered: make(chan struct{}, 1), removing: make(chan struct{}, 1),
 	}
 }
 
 // assign tells what the node has to run, whole. The latest one counts.
-func (l *loop) assign(all []resources.Replica) {
+func (l *loop) assign(said resources.Assignment) {
 	for {
 		select {
-		case l.assigned <- all:
+		case l.assigned <- said:
 			return
 		default:
 			select {
@@ -119,6 +130,36 @@ func (l *loop) statuses() []resources.ReplicaStatus {
 	return l.report
 }
 
+// status returns what was reported last of a replica.
+func (l *loop) status(id resources.ReplicaID) (resources.ReplicaStatus, bool) {
+	for _, s := range l.statuses() {
+		if s.ID == id {
+			return s, true
+		}
+	}
+	return resources.ReplicaStatus{}, false
+}
+
+// nextRun waits until a replica runs again after the run that the status tells
+// of, and returns its status then; false where it never will, or ctx has ended.
+func (l *loop) nextRun(ctx context.Context, last resources.ReplicaStatus) (resources.ReplicaStatus, bool) {
+	for {
+		_, turned := l.left()
+		s, found := l.status(last.ID)
+		switch {
+		case !found, s.State == resources.ReplicaGone, s.State == resources.ReplicaExited:
+			return s, false
+		case !s.StartedAt.IsZero() && !s.StartedAt.Equal(last.StartedAt):
+			return s, true
+		}
+		select {
+		case <-ctx.Done():
+			return s, false
+		case <-turned:
+		}
+	}
+}
+
 // left returns how many replicas there are or were not seen to be gone, and a
 // channel that is closed when that may have changed.
 func (l *loop) left() (int, <-chan struct{}) {
@@ -128,12 +169,13 @@ func (l *loop) left() (int, <-chan struct{}) {
 }
 
 func (l *loop) run(ctx context.Context) error {
+	defer close(l.ended)
 	// Podman is not started for nothing.
 	select {
 	case <-ctx.Done():
 		return nil
-	case all := <-l.assigned:
-		l.take(all)
+	case said := <-l.assigned:
+		l.take(said, time.Now())
 	}
 	l.litter()
 	died, err := l.runtime.Exits(ctx)
@@ -149,8 +191,8 @@ func (l *loop) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case all := <-l.assigned:
-			l.take(all)
+		case said := <-l.assigned:
+			l.take(said, time.Now())
 		case got := <-l.listings:
 			l.see(ctx, got)
 		case done := <-l.results:
@@ -172,10 +214,11 @@ func (l *loop) run(ctx context.Context) error {
 }
 
 // take makes units of the assignments.
-func (l *loop) take(all []resources.Replica) {
+func (l *loop) take(said resources.Assignment, now time.Time) {
 	l.known = true
+	l.volumes.follow(said)
 	assigned := map[resources.ReplicaID]bool{}
-	for _, r := range all {
+	for _, r := range said.Replicas {
 		assigned[r.ID] = true
 		u, found := l.units[r.ID]
 		if !found {
@@ -183,6 +226,8 @@ func (l *loop) take(all []resources.Replica) {
 			l.units[r.ID] = u
 		}
 		u.become(r)
+		u.confirmed = u.confirmed || !said.Remembered
+		u.history = u.history.leaving(slices.Contains(said.Leaving, r.ID), now)
 		u.orphan = false
 	}
 	for id, u := range l.units {
@@ -290,14 +335,71 @@ func (l *loop) turn(ctx context.Context) time.Duration {
 			delete(l.units, id)
 		}
 	}
+	l.unwatch(alive)
+	l.publish()
+	if l.listed.containers != nil {
+		l.look.Do(func() { close(l.looked) })
+	}
+	return max(time.Until(wake), 0)
+}
+
+// unwatch ends the watches of processes that no replica has any more.
+func (l *loop) unwatch(alive map[int]bool) {
 	for pid, end := range l.watched {
 		if len(l.units) == 0 || !alive[pid] && !l.anyBusy() {
 			end()
 			delete(l.watched, pid)
 		}
 	}
-	l.publish()
-	return max(time.Until(wake), 0)
+}
+
+// mayRun is true where a container of the replica runs, as far as is known, or is
+// about to.
+func (l *loop) mayRun(u *unit) bool {
+	if u.busy || l.listed.containers == nil || l.listed.steps < u.since {
+		return true
+	}
+	return l.listed.containers[u.replica.ID].Running
+}
+
+// hold stops the containers that use a volume, and keeps them from it until release
+// is called.
+func (l *loop) hold(ctx context.Context, volume, why string) (release func(), err error) {
+	if err := l.volumes.hold(volume, why); err != nil {
+		return nil, err
+	}
+	release = func() {
+		l.volumes.hold(volume, "")            //nolint:errcheck // to let go never fails
+		go l.poke(context.WithoutCancel(ctx)) //nolint:errcheck // it ends with the loop at the latest
+	}
+	for err := l.poke(ctx); ; {
+		_, turned := l.left()
+		switch {
+		case err != nil:
+			release()
+			return nil, err
+		case !l.volumes.used(volume):
+			return release, nil
+		}
+		select {
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		case <-turned:
+		}
+	}
+}
+
+// poke makes the loop look at all replicas. Once it returns, all that the loop had
+// begun before is published.
+func (l *loop) poke(ctx context.Context) error {
+	select {
+	case l.exits <- "":
+		return nil
+	case <-l.ended:
+		return errors.New("the agent ends")
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 func (l *loop) anyBusy() bool {
@@ -327,10 +429,20 @@ func (l *loop) list(ctx context.Context, steps int) {
 
 // advance takes the next step of a replica, and returns when to look again.
 func (l *loop) advance(ctx context.Context, u *unit, c *resources.Container, now time.Time) time.Time {
-	u.history = u.history.saw(c, now)
+	hindrance := l.volumes.hindrance(u.replica)
+	u.history = u.history.saw(c, now).hold(hindrance != "", c)
 	l.examine(ctx, u, c)
 	do, at := next(u.replica, u.history, c, now)
+	if (do == create || do == start) && !u.confirmed && l.volumes.shared(u.replica) != "" {
+		do = wait
+	}
 	l.describe(u, c, do, now)
+	if do == wait && u.replica.Wanted && !u.confirmed && (c == nil || !c.Running) {
+		u.unconfirmed(l.volumes.shared(u.replica))
+	}
+	if hindrance != "" && u.replica.Wanted {
+		u.status.Reason, u.status.Message = resources.ReasonNotReady, hindrance
+	}
 	if do == wait || do == gone {
 		return at
 	}
@@ -441,13 +553,19 @@ func (l *loop) carryOut(ctx context.Context, r resources.Replica, c *resources.C
 		err := l.runtime.Pull(ctx, r.Template.Image, r.ImageDigest, r.Template.PullPolicy)
 		return func(u *unit, _ time.Time) { u.history.pulled = true }, err
 	case create:
-		_, err := l.runtime.Create(ctx, r)
+		err := l.prepare(ctx, r)
+		if err == nil {
+			_, err = l.runtime.Create(ctx, r)
+		}
 		if err != nil {
 			return nil, &createError{err}
 		}
 		return nil, nil
 	case start:
-		_, err := l.runtime.Start(ctx, c.ID)
+		err := l.prepare(ctx, r)
+		if err == nil {
+			_, err = l.runtime.Start(ctx, c.ID)
+		}
 		again := !c.Created
 		return func(u *unit, _ time.Time) {
 			if again {
@@ -467,6 +585,14 @@ func (l *loop) carryOut(ctx context.Context, r resources.Replica, c *resources.C
 	case wait, gone:
 	}
 	return nil, nil
+}
+
+// prepare returns once all is there that the container of a replica needs.
+func (l *loop) prepare(ctx context.Context, r resources.Replica) error {
+	if err := l.networks.await(ctx, r); err != nil {
+		return err
+	}
+	return l.volumes.prepare(ctx, r)
 }
 
 // judge looks at how a run ended, and keeps what a person needs to know.
@@ -495,6 +621,10 @@ func (l *loop) judge(ctx context.Context, r resources.Replica, c resources.Conta
 
 // publish renews the report where something has changed.
 func (l *loop) publish() {
+	if l.networks != nil {
+		l.networks.list(l.local())
+	}
+	l.volumes.use(l.units, l.mayRun)
 	report := []resources.ReplicaStatus{}
 	for _, id := range slices.Sorted(maps.Keys(l.units)) {
 		if u := l.units[id]; !u.orphan {

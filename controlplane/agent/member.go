@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/skerry-io/skerry/controlplane/api"
+	"github.com/skerry-io/skerry/controlplane/atomicfile"
 	"github.com/skerry-io/skerry/controlplane/pki"
 	"github.com/skerry-io/skerry/resources"
 )
@@ -48,7 +49,7 @@ func PutCredentials(data string, c pki.Credentials) error {
 		content []byte
 	}{{keyFile, c.Key}, {authorityFile, c.Authority}, {certificateFile, c.Certificate}} {
 		if err == nil {
-			err = replaceFile(filepath.Join(data, file.name), file.content)
+			err = atomicfile.Write(filepath.Join(data, file.name), file.content)
 		}
 	}
 	if err != nil {
@@ -64,7 +65,7 @@ func (a *Agent) request() (resources.CertificateRequest, error) {
 	if os.IsNotExist(err) {
 		if key, err = pki.NewKey(); err == nil {
 			if err = os.MkdirAll(a.path(PKIDir), 0o700); err == nil {
-				err = replaceFile(a.path(keyFile), key)
+				err = atomicfile.Write(a.path(keyFile), key)
 			}
 		}
 	}
@@ -152,7 +153,12 @@ func (a *Agent) removed(r *http.Request) (any, error) {
 			return nil, fmt.Errorf("stop the control plane of cluster %s: %w", there.Name, err)
 		}
 	}
-	for _, name := range []string{assignmentsFile, PKIDir, clusterFile} {
+	if a.Network != nil {
+		if err := a.loop.networks.leave(r.Context()); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range []string{assignmentsFile, networkFile, PKIDir, clusterFile} {
 		if err := os.RemoveAll(a.path(name)); err != nil {
 			return nil, fmt.Errorf("remove %s: %w", name, err)
 		}

@@ -50,8 +50,21 @@ func (a *Agent) Info() (resources.NodeInfo, error) {
 			return info, err
 		}
 	}
+	if a.Network != nil {
+		overlay := a.Network.Overlay()
+		info.Overlay = &overlay
+	}
+	info.Volumes, err = volumesIn(a.path(volumesDir))
+	if err != nil {
+		return info, err
+	}
+	for _, v := range info.Volumes {
+		if v.RetainOnDestroy {
+			info.Retained = append(info.Retained, "volume "+v.Name)
+		}
+	}
 	if info.Server {
-		info.Retained = []string{"the store of cluster " + cluster.Name}
+		info.Retained = append(info.Retained, "the store of cluster "+cluster.Name)
 	}
 	return info, nil
 }
@@ -94,7 +107,7 @@ func totalMemory() (resources.Bytes, error) {
 }
 
 // ownInterfaces begin the names of the interfaces that containers use.
-var ownInterfaces = []string{"podman", "veth", "skerry", "cni", "docker"}
+var ownInterfaces = []string{"podman", "veth", "skerry", "skr-", "cni", "docker"}
 
 // Addresses lists the IPv4 addresses by which others reach the machine, in the
 // order of its network cards.

@@ -7,17 +7,20 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/skerry-io/skerry/controlplane/api"
 	"github.com/skerry-io/skerry/controlplane/pki"
 	"github.com/skerry-io/skerry/resources"
 )
 
-// operate serves what a person does with the replicas of this node: reading
-// their logs and running commands in them.
+// operate serves what a person does with the replicas of this node, reading their
+// logs and running commands in them, and with its volumes.
 func (a *Agent) operate(mux *http.ServeMux) {
 	mux.HandleFunc("POST /v1/replicas/{id}/logs", a.streamLogs)
 	mux.HandleFunc("POST /v1/replicas/{id}/exec", a.runCommand)
+	mux.HandleFunc("POST /v1/volumes/{name}/backup", a.backUp)
+	mux.HandleFunc("POST /v1/volumes/{name}/restore", a.restore)
 }
 
 // serversHandler serves the servers of the cluster, whose certificates were
@@ -48,35 +51,55 @@ func admitServer(r *http.Request) error {
 	return nil
 }
 
-// container finds the container of a replica.
-func (a *Agent) container(r *http.Request) (string, error) {
-	id := resources.ReplicaID(r.PathValue("id"))
-	for _, s := range a.loop.statuses() {
-		switch {
-		case s.ID != id:
-		case s.ContainerID == "":
-			return "", api.Errorf(http.StatusConflict, "%s", strings.TrimSpace(fmt.Sprintf("replica %s is %s and has no container yet %s", id, s.State, s.Message)))
-		default:
-			return s.ContainerID, nil
-		}
+// lookPatience bounds how long a call waits for an agent that has only begun.
+const lookPatience = 10 * time.Second
+
+// container finds a replica that has a container. An agent that has only begun
+// looks first: it knows nothing of its replicas before.
+func (a *Agent) container(r *http.Request) (resources.ReplicaStatus, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), lookPatience)
+	defer cancel()
+	select {
+	case <-a.loop.looked:
+	case <-ctx.Done():
 	}
-	return "", api.Errorf(http.StatusNotFound, "node %s has no replica %s", a.name(), id)
+	id := resources.ReplicaID(r.PathValue("id"))
+	s, found := a.loop.status(id)
+	switch {
+	case !found:
+		return s, api.Errorf(http.StatusNotFound, "node %s has no replica %s", a.name(), id)
+	case s.ContainerID == "":
+		return s, api.Errorf(http.StatusConflict, "%s", strings.TrimSpace(fmt.Sprintf("replica %s is %s and has no container yet %s", id, s.State, s.Message)))
+	}
+	return s, nil
 }
 
 // streamLogs answers with the lines of a replica's log.
 func (a *Agent) streamLogs(w http.ResponseWriter, r *http.Request) {
 	options, err := api.Body[resources.LogOptions](r)
-	id := ""
+	var s resources.ReplicaStatus
 	if err == nil {
-		id, err = a.container(r)
+		s, err = a.container(r)
 	}
 	if err != nil {
 		api.Handler(func(*http.Request) (any, error) { return nil, err }).ServeHTTP(w, r)
 		return
 	}
 	out := &flushed{w: w, controller: http.NewResponseController(w)}
-	if err := a.Console.StreamLogs(r.Context(), id, options, out); err != nil && !out.begun {
-		api.Handler(func(*http.Request) (any, error) { return nil, err }).ServeHTTP(w, r)
+	for more := true; more; {
+		if err := a.Console.StreamLogs(r.Context(), s.ContainerID, options, out); err != nil {
+			if !out.begun {
+				api.Handler(func(*http.Request) (any, error) { return nil, err }).ServeHTTP(w, r)
+			}
+			return
+		}
+		if !options.Follow {
+			return
+		}
+		// What the next runs write follows, from their beginning on.
+		ended := time.Now()
+		s, more = a.loop.nextRun(r.Context(), s)
+		options.Tail, options.Since = -1, minTime(ended, s.StartedAt)
 	}
 }
 
@@ -106,9 +129,9 @@ func (a *Agent) runCommand(w http.ResponseWriter, r *http.Request) {
 	if err == nil && len(command.Args) == 0 {
 		err = api.Errorf(http.StatusBadRequest, "there is no command to run")
 	}
-	id := ""
+	var s resources.ReplicaStatus
 	if err == nil {
-		id, err = a.container(r)
+		s, err = a.container(r)
 	}
 	var session *api.Session
 	if err == nil {
@@ -127,7 +150,7 @@ func (a *Agent) runCommand(w http.ResponseWriter, r *http.Request) {
 	go func() { cancel(receive(session, typed, resize)) }()
 	defer in.Close() //nolint:errcheck // it ends whoever writes
 	streams := resources.Streams{In: in, Out: session.Stream(api.FrameOutput), Err: session.Stream(api.FrameErrors), Resize: resize}
-	code, err := a.Console.Attach(ctx, id, command, streams)
+	code, err := a.Console.Attach(ctx, s.ContainerID, command, streams)
 	result := api.Result{Code: code}
 	if err != nil {
 		result.Error = err.Error()

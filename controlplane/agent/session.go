@@ -2,10 +2,13 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
+	"sync"
 	"time"
 
+	"github.com/skerry-io/skerry/controlplane/api"
 	"github.com/skerry-io/skerry/resources"
 )
 
@@ -33,6 +36,7 @@ const heartbeat = 3 * time.Second
 // reported, for as long as it belongs to a cluster. It ends with ctx.
 func (a *Agent) session(ctx context.Context) {
 	wait := firstWait
+	a.pulse(ctx)
 	for ctx.Err() == nil {
 		changed := a.change()
 		a.mu.Lock()
@@ -60,6 +64,23 @@ func (a *Agent) session(ctx context.Context) {
 		case <-time.After(wait):
 		}
 		wait = min(2*wait, longWait)
+	}
+}
+
+// pulse tells that the agent is back, before it has asked Podman for anything,
+// which takes seconds on a machine that is slow: a node counts as lost where its
+// agent is silent for a few.
+func (a *Agent) pulse(ctx context.Context) {
+	a.mu.Lock()
+	id, member := a.node.ID, a.cluster.ID != "" && !a.left
+	a.mu.Unlock()
+	if !member {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, reportPatience)
+	defer cancel()
+	if err := a.Server.Pulse(ctx, id); err != nil && ctx.Err() == nil {
+		a.Log.Debug("nobody hears that the agent is back", "err", err)
 	}
 }
 
@@ -101,21 +122,28 @@ func (a *Agent) attend(ctx context.Context, changed <-chan struct{}) error {
 	if err := a.register(ctx, info); err != nil {
 		return err
 	}
-	ended := make(chan error, 1)
-	go func() {
-		ended <- a.Server.WatchAssignment(ctx, info.ID, a.assign)
-	}()
+	ended := a.watch(ctx, info.ID)
+	// Who has not looked yet would take replicas that run out of service.
+	select {
+	case <-a.loop.looked:
+	case err := <-ended:
+		cancel()
+		drain(ended)
+		return err
+	}
 	tick := time.NewTicker(heartbeat)
 	defer tick.Stop()
 	for {
 		if err := a.report(ctx, info.ID); err != nil {
 			cancel()
-			<-ended //nolint:errcheck // the first error counts
+			drain(ended)
 			return err
 		}
 		a.compareClocks()
 		select {
 		case err := <-ended:
+			cancel()
+			drain(ended)
 			return err
 		case <-a.loop.news:
 		case <-tick.C:
@@ -124,11 +152,41 @@ func (a *Agent) attend(ctx context.Context, changed <-chan struct{}) error {
 				info = now
 				if err := a.register(ctx, info); err != nil {
 					cancel()
-					<-ended //nolint:errcheck // the first error counts
+					drain(ended)
 					return err
 				}
 			}
 		}
+	}
+}
+
+// watch takes what the control plane says of this node until ctx ends. The first
+// watch that ends says why, and the channel is closed with the last.
+func (a *Agent) watch(ctx context.Context, id resources.NodeID) <-chan error {
+	watches := []func() error{
+		func() error { return a.Server.WatchAssignment(ctx, id, a.assign) },
+	}
+	if a.loop.networks != nil {
+		watches = append(watches, func() error {
+			err := a.Server.WatchNetwork(ctx, id, a.connect)
+			if api.IsNotImplemented(err) { // an earlier version leads, which has no networks
+				<-ctx.Done()
+			}
+			return err
+		})
+	}
+	ended := make(chan error, len(watches))
+	var all sync.WaitGroup
+	for _, one := range watches {
+		all.Go(func() { ended <- one() })
+	}
+	go func() { all.Wait(); close(ended) }()
+	return ended
+}
+
+// drain waits until the watches have ended.
+func drain(ended <-chan error) {
+	for range ended {
 	}
 }
 
@@ -141,7 +199,7 @@ func (a *Agent) register(ctx context.Context, info resources.NodeInfo) error {
 func (a *Agent) report(ctx context.Context, id resources.NodeID) error {
 	ctx, cancel := context.WithTimeout(ctx, reportPatience)
 	defer cancel()
-	return a.Server.PutStatus(ctx, id, a.loop.statuses())
+	return a.Server.PutStatus(ctx, id, a.loop.statuses(), a.loop.networks.revision())
 }
 
 // assign takes assignments, and keeps them for a start without a server.
@@ -149,7 +207,7 @@ func (a *Agent) assign(said resources.Assignment) {
 	if err := writeFile(a.path(assignmentsFile), said); err != nil {
 		a.Log.Error("the assignments are not kept for a restart without a server", "err", err)
 	}
-	a.loop.assign(said.Replicas)
+	a.loop.assign(said)
 	for {
 		select {
 		case a.said <- said:
@@ -160,6 +218,25 @@ func (a *Agent) assign(said resources.Assignment) {
 		case <-a.said: // the newer one counts
 		default:
 		}
+	}
+}
+
+// connect takes the map of the cluster's networks, and keeps it like assign does.
+func (a *Agent) connect(m resources.NetworkMap) {
+	if err := writeFile(a.path(networkFile), m); err != nil {
+		a.Log.Error("the map of the networks is not kept for a restart without a server", "err", err)
+	}
+	a.loop.networks.follow(m)
+}
+
+// knownNetwork takes the map that was kept.
+func (a *Agent) knownNetwork() {
+	var m resources.NetworkMap
+	switch err := readFile(a.path(networkFile), &m); {
+	case err == nil:
+		a.loop.networks.follow(m)
+	case !errors.Is(err, ErrNoFile):
+		a.Log.Warn("the last known map of the networks can't be read; the server is asked", "err", err)
 	}
 }
 

@@ -39,6 +39,11 @@ type history struct {
 	run, seen time.Time
 	// unhealthy says why the present run has to end; empty while it need not.
 	unhealthy string
+	// held is true while a volume of the replica is kept from it.
+	held bool
+	// leaveBy is when it stops at the latest, once it has to, while it may still
+	// be sent connections; zero where it is not.
+	leaveBy time.Time
 }
 
 const (
@@ -63,16 +68,13 @@ func backoff(failures int) time.Duration {
 // time is when to look again; it is zero where only an event can change things.
 func next(r resources.Replica, h history, c *resources.Container, now time.Time) (verb, time.Time) {
 	if !r.Wanted {
-		switch {
-		case c == nil:
-			return gone, time.Time{}
-		case now.Before(h.retryAt):
-			return wait, h.retryAt
-		case c.Running:
-			return stop, time.Time{}
-		default:
-			return remove, time.Time{}
+		return end(h, c, now)
+	}
+	if h.held {
+		if c != nil && c.Running {
+			return stop, time.Time{} // and then it is started again
 		}
+		return wait, time.Time{}
 	}
 	if c != nil && c.Damaged && !now.Before(h.retryAt) {
 		return remove, time.Time{} // and then it is made anew
@@ -110,9 +112,47 @@ func next(r resources.Replica, h history, c *resources.Container, now time.Time)
 	}
 }
 
+// end is next for a replica that nobody wants any more.
+func end(h history, c *resources.Container, now time.Time) (verb, time.Time) {
+	switch {
+	case c == nil:
+		return gone, time.Time{}
+	case now.Before(h.retryAt):
+		return wait, h.retryAt
+	case c.Running && now.Before(h.leaveBy):
+		return wait, h.leaveBy
+	case c.Running:
+		return stop, time.Time{}
+	default:
+		return remove, time.Time{}
+	}
+}
+
 // asksReadiness is true where a replica says itself that it is ready.
 func asksReadiness(r resources.Replica) bool {
 	return r.Template.Health != nil && r.Template.Health.Readiness != nil
+}
+
+// leaving notes whether nodes may still send connections to the replica, which
+// has to stop.
+func (h history) leaving(is bool, now time.Time) history {
+	switch {
+	case !is:
+		h.leaveBy = time.Time{}
+	case h.leaveBy.IsZero():
+		h.leaveBy = now.Add(leavePatience)
+	}
+	return h
+}
+
+// hold notes whether a volume of the replica is kept from it. A run that ends
+// meanwhile is no failure.
+func (h history) hold(is bool, c *resources.Container) history {
+	h.held = is
+	if is && c != nil && !c.Running && !c.Created {
+		h.judged = c.FinishedAt
+	}
+	return h
 }
 
 // saw notes a run that the agent sees for the first time.

@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/skerry-io/skerry/resources"
@@ -75,25 +76,29 @@ func Invalid(problems resources.Problems) *Error {
 }
 
 // IsNotFound is true where err says that the thing is definitely not there.
-func IsNotFound(err error) bool {
-	var e *Error
-	return errors.As(err, &e) && e.Status == http.StatusNotFound
-}
+func IsNotFound(err error) bool { return has(err, http.StatusNotFound) }
 
 // IsConflict is true where err says that things stand in the way of it.
-func IsConflict(err error) bool {
+func IsConflict(err error) bool { return has(err, http.StatusConflict) }
+
+// IsNotImplemented is true where who was called has an earlier version, which
+// can't do it.
+func IsNotImplemented(err error) bool { return has(err, http.StatusNotImplemented) }
+
+func has(err error, status int) bool {
 	var e *Error
-	return errors.As(err, &e) && e.Status == http.StatusConflict
+	return errors.As(err, &e) && e.Status == status
 }
 
 // Handler serves a call: its value becomes the body, 204 where it is nil, and
-// its error the status.
+// its error the status. An error that is no Error comes of the Error that ended
+// the call's context, where one did.
 type Handler func(r *http.Request) (any, error)
 
 func (h Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	value, err := h(r)
 	if err != nil {
-		writeError(w, err)
+		writeError(w, r, err)
 		return
 	}
 	if value == nil {
@@ -104,9 +109,9 @@ func (h Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, value)
 }
 
-func writeError(w http.ResponseWriter, err error) {
+func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	var e *Error
-	if !errors.As(err, &e) {
+	if !errors.As(err, &e) && !errors.As(context.Cause(r.Context()), &e) {
 		e = &Error{Status: http.StatusInternalServerError, Message: err.Error()}
 	}
 	writeJSON(w, e.Status, e)
@@ -160,6 +165,28 @@ func Body[T any](r *http.Request) (T, error) {
 // Wanted is true where the request asks for a watch.
 func Wanted(r *http.Request) bool { return r.URL.Query().Has("watch") }
 
+// appliedParameter of a node's report tells the revision of the network map that
+// the node has. Its body is a list, and stays what all versions understand.
+const appliedParameter = "applied"
+
+// WithApplied adds to the path of a report the revision of the map; zero is for a
+// node that has none.
+func WithApplied(path string, revision int64) string {
+	if revision == 0 {
+		return path
+	}
+	return path + "?" + appliedParameter + "=" + strconv.FormatInt(revision, 10)
+}
+
+// Applied gives the revision that WithApplied has added, or zero.
+func Applied(r *http.Request) int64 {
+	revision, err := strconv.ParseInt(r.URL.Query().Get(appliedParameter), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return revision
+}
+
 // pulse is how often a watch shows that it lives: as often as an agent does.
 const pulse = 3 * time.Second
 
@@ -180,6 +207,12 @@ func Patience(response *http.Response) time.Duration {
 	return 3 * told
 }
 
+// NotYet is the value of a watch that has none at present: the watch goes on, and
+// says nothing.
+var NotYet any = notYet{}
+
+type notYet struct{}
+
 // Watch serves a watch. next returns the present value, nil once the thing is
 // gone, and a channel that is closed when there may be a new one.
 func Watch(w http.ResponseWriter, r *http.Request, next func() (value any, changed <-chan struct{})) {
@@ -196,7 +229,12 @@ func Watch(w http.ResponseWriter, r *http.Request, next func() (value any, chang
 		if err != nil {
 			return
 		}
-		if !bytes.Equal(line, last) {
+		switch {
+		case value == NotYet:
+			if controller.Flush() != nil {
+				return
+			}
+		case !bytes.Equal(line, last):
 			last = line
 			if _, err := w.Write(append(line, '\n')); err != nil || controller.Flush() != nil {
 				return

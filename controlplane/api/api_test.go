@@ -69,6 +69,26 @@ func TestErrorsCrossTheWire(t *testing.T) {
 
 // Only skerry's API knows that a thing is not there: a proxy's 404, or that of
 // a call which an older version lacks, must never drop a resource.
+// A call that its server gave up is answered with why, so that its caller says it
+// again where that helps; what the call itself found is answered all the same.
+func TestACallThatWasGivenUp(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(api.Errorf(http.StatusServiceUnavailable, "no server leads"))
+	for _, c := range []struct {
+		err    error
+		status int
+	}{
+		{fmt.Errorf("read the store: %w", ctx.Err()), http.StatusServiceUnavailable},
+		{api.Errorf(http.StatusConflict, "node n1 is taken"), http.StatusConflict},
+	} {
+		recorder := httptest.NewRecorder()
+		answer(nil, c.err).ServeHTTP(recorder, httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil))
+		if recorder.Code != c.status {
+			t.Errorf("%q was answered with status %d, want %d", c.err, recorder.Code, c.status)
+		}
+	}
+}
+
 func TestForeignNotFound(t *testing.T) {
 	err := call(t, http.NotFoundHandler(), nil)
 	if err == nil || api.IsNotFound(err) {

@@ -59,6 +59,14 @@ func (a *Agent) CertificateRequest(ctx context.Context) (resources.CertificateRe
 	return request, wrap(err, "ask the node at %s for its certificate request", nodeOf(a.endpoints))
 }
 
+// Reach lets the node try which others it reaches, and returns those that it does
+// not, each with the Problem.
+func (a *Agent) Reach(ctx context.Context, others []resources.Neighbour) ([]resources.Neighbour, error) {
+	var unreached []resources.Neighbour
+	err := a.call(ctx, http.MethodPost, "/v1/node/reach", others, &unreached)
+	return unreached, wrap(err, "ask the node at %s which others it reaches", nodeOf(a.endpoints))
+}
+
 // Leave moves the node's replicas elsewhere, before its machine goes away. It
 // returns when that is done, or with the reason why it isn't when ctx ends.
 func (a *Agent) Leave(ctx context.Context) error {

@@ -160,8 +160,9 @@ type attempts struct {
 }
 
 // election is how long a cluster may take to find another leader: the lease of
-// the former one, and then some.
-const election = 20 * time.Second
+// the former one, and then a lot: on busy machines whose store had just come
+// together again, 29 s were seen.
+const election = 40 * time.Second
 
 // again says whether a call is sent again. It is retryablehttp's CheckRetry.
 func (a *attempts) again(ctx context.Context, response *http.Response, err error) (bool, error) {

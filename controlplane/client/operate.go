@@ -90,8 +90,58 @@ func follow(session *api.Session, streams resources.Streams) (int, error) {
 	}
 }
 
+// BackUpVolume writes an archive of the volume's data to w; see package backup.
+// Without pause, the replicas that mount it go on, and what they write meanwhile may
+// be in it or not.
+func (s *Server) BackUpVolume(ctx context.Context, name string, pause bool, w io.Writer) error {
+	err := s.transfer(ctx, volumePath(name)+"/backup", resources.VolumeTransfer{Pause: pause}, resources.Streams{Out: w})
+	return wrap(err, "back up volume %s", name)
+}
+
+// RestoreVolume replaces the volume's data with that of an archive. The replicas that
+// mount it are stopped first, and started again after. Where the archive is broken,
+// or r fails, the data stays as it was.
+func (s *Server) RestoreVolume(ctx context.Context, name string, r io.Reader) error {
+	err := s.transfer(ctx, volumePath(name)+"/restore", resources.VolumeTransfer{Pause: true}, resources.Streams{In: r, Out: io.Discard})
+	return wrap(err, "restore volume %s", name)
+}
+
+// transfer sends what streams.In gives, and writes what comes to streams.Out.
+func (s *Server) transfer(ctx context.Context, path string, how resources.VolumeTransfer, streams resources.Streams) error {
+	session, err := s.open(ctx, path, how)
+	if err != nil {
+		return err
+	}
+	defer session.Close()                                      //nolint:errcheck // its end was told
+	defer context.AfterFunc(ctx, func() { session.Close() })() //nolint:errcheck // it is given up
+	failed := make(chan error, 1)
+	go func() {
+		if streams.In == nil {
+			return
+		}
+		if _, err := io.Copy(session.Stream(api.FrameInput), streams.In); err != nil {
+			failed <- err
+			session.Close() //nolint:errcheck // without the end of the input, nothing comes of it
+			return
+		}
+		session.Send(api.FrameInput, nil) //nolint:errcheck // what goes wrong ends the session, which tells so
+	}()
+	_, err = follow(session, streams)
+	select {
+	case cause := <-failed:
+		if err != nil {
+			err = cause
+		}
+	default:
+	}
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return err
+}
+
 // open begins a session. It is not tried twice: a command may have begun.
-func (c *connection) open(ctx context.Context, path string, command resources.Command) (*api.Session, error) {
+func (c *connection) open(ctx context.Context, path string, command any) (*api.Session, error) {
 	text, err := json.Marshal(command)
 	if err != nil {
 		return nil, err

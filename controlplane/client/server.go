@@ -185,10 +185,28 @@ func (s *Server) LeaveNode(ctx context.Context, id resources.NodeID) error {
 	return wrap(s.call(ctx, http.MethodDelete, nodePath(id)+"?returns", nil, nil), "take node %s out of the cluster", id)
 }
 
-// PutStatus reports what the agent of a node sees. It is the heartbeat as well,
-// and is not sent twice: the next one follows.
-func (s *Server) PutStatus(ctx context.Context, id resources.NodeID, statuses []resources.ReplicaStatus) error {
-	return wrap(s.callWith(ctx, once, http.MethodPut, nodePath(id)+"/status", statuses, nil), "report the status")
+// PutStatus reports what the agent of a node sees, and the revision of the network
+// map that the node has applied, zero for none. It is the heartbeat as well, and is
+// not sent twice: the next one follows.
+func (s *Server) PutStatus(ctx context.Context, id resources.NodeID, statuses []resources.ReplicaStatus, applied int64) error {
+	return wrap(s.callWith(ctx, once, http.MethodPut, api.WithApplied(nodePath(id)+"/status", applied), statuses, nil), "report the status")
+}
+
+// Pulse tells that the agent of a node is back, and that what it reported last
+// holds until it has looked. A server of an earlier version can't hear it:
+// api.IsNotImplemented.
+func (s *Server) Pulse(ctx context.Context, id resources.NodeID) error {
+	return wrap(s.callWith(ctx, once, http.MethodPost, nodePath(id)+"/pulse", nil, nil), "tell that the agent is back")
+}
+
+// WatchNetwork calls see with all that the node has to know of the cluster's
+// networks, each time whole. A leader that has just begun says nothing until it
+// has heard of all nodes.
+func (s *Server) WatchNetwork(ctx context.Context, id resources.NodeID, see func(resources.NetworkMap)) error {
+	return watch(ctx, s.connection, nodePath(id)+"/network", func(m resources.NetworkMap) (bool, error) {
+		see(m)
+		return true, nil
+	})
 }
 
 // WatchAssignment calls see with what the node has to do, each time whole.
@@ -198,6 +216,100 @@ func (s *Server) WatchAssignment(ctx context.Context, id resources.NodeID, see f
 		return true, nil
 	})
 }
+
+// Networks lists the networks of the cluster.
+func (s *Server) Networks(ctx context.Context) ([]resources.NetworkStatus, error) {
+	var networks []resources.NetworkStatus
+	err := s.call(ctx, http.MethodGet, "/v1/networks", nil, &networks)
+	return networks, wrap(err, "list the networks")
+}
+
+// PutNetwork makes the network what is wanted, or creates it. Its addresses can't
+// change while services are on it: api.IsConflict.
+func (s *Server) PutNetwork(ctx context.Context, network resources.Network) (resources.NetworkStatus, error) {
+	var status resources.NetworkStatus
+	err := s.call(ctx, http.MethodPut, networkPath(network.Name), network, &status)
+	return status, wrap(err, "put network %s", network.Name)
+}
+
+// Network tells where a network stands.
+func (s *Server) Network(ctx context.Context, name string) (resources.NetworkStatus, error) {
+	var status resources.NetworkStatus
+	err := s.call(ctx, http.MethodGet, networkPath(name), nil, &status)
+	return status, wrap(err, "read network %s", name)
+}
+
+// WatchNetworkStatus calls see with each status of the network until see returns
+// false. It returns api.ErrGone once the network is gone.
+func (s *Server) WatchNetworkStatus(ctx context.Context, name string, see func(resources.NetworkStatus) (more bool, err error)) error {
+	return watch(ctx, s.connection, networkPath(name), see)
+}
+
+// DeleteNetwork removes a network. It is an error, for which api.IsConflict is
+// true, where services are on it.
+func (s *Server) DeleteNetwork(ctx context.Context, name string) error {
+	return wrap(s.call(ctx, http.MethodDelete, networkPath(name), nil, nil), "delete network %s", name)
+}
+
+// VolumeRemoved tells that nothing is left on a node of a volume that it was to
+// remove.
+func (s *Server) VolumeRemoved(ctx context.Context, id resources.NodeID, name string) error {
+	return wrap(s.call(ctx, http.MethodDelete, nodePath(id)+"/volumes/"+url.PathEscape(name), nil, nil), "tell that volume %s is removed", name)
+}
+
+// Volumes lists the volumes of the cluster.
+func (s *Server) Volumes(ctx context.Context) ([]resources.VolumeStatus, error) {
+	var volumes []resources.VolumeStatus
+	err := s.call(ctx, http.MethodGet, "/v1/volumes", nil, &volumes)
+	return volumes, wrap(err, "list the volumes")
+}
+
+// PutVolume makes the volume what is wanted, or creates it. api.IsConflict is true
+// of the error where services that mount it are in the way, or data of an earlier
+// volume of the name.
+func (s *Server) PutVolume(ctx context.Context, volume resources.Volume) (resources.VolumeStatus, error) {
+	var status resources.VolumeStatus
+	err := s.call(ctx, http.MethodPut, volumePath(volume.Name), volume, &status)
+	return status, wrap(err, "put volume %s", volume.Name)
+}
+
+// AdoptVolume makes a volume again of the data that a node has kept, or gives the
+// one that is there.
+func (s *Server) AdoptVolume(ctx context.Context, name string) (resources.VolumeStatus, error) {
+	var status resources.VolumeStatus
+	err := s.call(ctx, http.MethodPost, volumePath(name)+"/adoption", nil, &status)
+	return status, wrap(err, "adopt volume %s", name)
+}
+
+// Volume tells where a volume stands.
+func (s *Server) Volume(ctx context.Context, name string) (resources.VolumeStatus, error) {
+	var status resources.VolumeStatus
+	err := s.call(ctx, http.MethodGet, volumePath(name), nil, &status)
+	return status, wrap(err, "read volume %s", name)
+}
+
+// WatchVolume calls see with each status of the volume until see returns false.
+// It returns api.ErrGone once the volume is gone.
+func (s *Server) WatchVolume(ctx context.Context, name string, see func(resources.VolumeStatus) (more bool, err error)) error {
+	return watch(ctx, s.connection, volumePath(name), see)
+}
+
+// DeleteVolume removes a volume, and returns when its data is gone, unless that is
+// kept. It is an error, for which api.IsConflict is true, where services mount it.
+func (s *Server) DeleteVolume(ctx context.Context, name string) error {
+	if err := s.call(ctx, http.MethodDelete, volumePath(name), nil, nil); err != nil {
+		return wrap(err, "delete volume %s", name)
+	}
+	err := s.WatchVolume(ctx, name, func(resources.VolumeStatus) (bool, error) { return true, nil })
+	if errors.Is(err, api.ErrGone) || api.IsNotFound(err) {
+		return nil
+	}
+	return wrap(err, "wait until the data of volume %s is gone", name)
+}
+
+func volumePath(name string) string { return "/v1/volumes/" + url.PathEscape(name) }
+
+func networkPath(name string) string { return "/v1/networks/" + url.PathEscape(name) }
 
 func servicePath(name string) string { return "/v1/services/" + url.PathEscape(name) }
 

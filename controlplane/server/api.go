@@ -51,12 +51,26 @@ func (s *Server) leaderHandler() *http.ServeMux {
 	mux.Handle("DELETE /v1/nodes/{id}", api.Handler(s.deleteNode))
 	mux.HandleFunc("GET /v1/nodes/{id}/assignment", s.getAssignment)
 	mux.Handle("PUT /v1/nodes/{id}/status", api.Handler(s.putStatus))
+	mux.Handle("POST /v1/nodes/{id}/pulse", api.Handler(s.postPulse))
+	mux.HandleFunc("GET /v1/nodes/{id}/network", s.getNetworkMap)
+	mux.Handle("GET /v1/networks", api.Handler(s.listNetworks))
+	mux.HandleFunc("GET /v1/networks/{name}", s.getNetwork)
+	mux.Handle("PUT /v1/networks/{name}", api.Handler(s.putNetwork))
+	mux.Handle("DELETE /v1/networks/{name}", api.Handler(s.deleteNetwork))
+	mux.Handle("GET /v1/volumes", api.Handler(s.listVolumes))
+	mux.HandleFunc("GET /v1/volumes/{name}", s.getVolume)
+	mux.Handle("PUT /v1/volumes/{name}", api.Handler(s.putVolume))
+	mux.Handle("POST /v1/volumes/{name}/adoption", api.Handler(s.adoptVolume))
+	mux.Handle("DELETE /v1/volumes/{name}", api.Handler(s.deleteVolume))
+	mux.HandleFunc("POST /v1/volumes/{name}/backup", s.askVolume)
+	mux.HandleFunc("POST /v1/volumes/{name}/restore", s.askVolume)
+	mux.Handle("DELETE /v1/nodes/{id}/volumes/{name}", api.Handler(s.volumeRemoved))
 	mux.Handle("GET /v1/services", api.Handler(s.listServices))
 	mux.HandleFunc("GET /v1/services/{name}", s.getService)
 	mux.Handle("PUT /v1/services/{name}", api.Handler(s.putService))
 	mux.Handle("DELETE /v1/services/{name}", api.Handler(s.deleteService))
-	mux.HandleFunc("POST /v1/replicas/{id}/logs", s.askAgent)
-	mux.HandleFunc("POST /v1/replicas/{id}/exec", s.askAgent)
+	mux.HandleFunc("POST /v1/replicas/{id}/logs", s.askReplica)
+	mux.HandleFunc("POST /v1/replicas/{id}/exec", s.askReplica)
 	mux.HandleFunc("GET /v1/events", s.getEvents)
 	mux.Handle("POST /v1/rebalance", api.Handler(s.rebalance))
 	mux.Handle("GET /v1/images/{name...}", api.Handler(s.getImage))
@@ -93,6 +107,21 @@ func (s *Server) update(ctx context.Context, change func(*store.State) ([]store.
 	}
 }
 
+// relate is update for what is compared with other things than it writes. It plans
+// once before it keeps others from that, since an image's registry may be asked.
+func (s *Server) relate(ctx context.Context, change func(*store.State) ([]store.Change, error)) error {
+	state, err := s.Store.Load(ctx)
+	if err == nil {
+		_, err = change(state)
+	}
+	if err != nil {
+		return err
+	}
+	s.relations.Lock()
+	defer s.relations.Unlock()
+	return s.update(ctx, change)
+}
+
 // look returns a view that shows whatever was written before.
 func (s *Server) look(ctx context.Context) (*view, error) {
 	state, err := s.Store.Load(ctx)
@@ -121,8 +150,11 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, find func(*view) 
 			return nil, err
 		}
 		value := find(v)
-		if value == nil {
+		switch value {
+		case nil:
 			return nil, api.Errorf(http.StatusNotFound, "%s is not there", r.URL.Path)
+		case api.NotYet:
+			return nil, api.Errorf(http.StatusServiceUnavailable, "the leader has not heard of all nodes yet: try again in a few seconds")
 		}
 		return value, nil
 	}).ServeHTTP(w, r)
@@ -229,7 +261,7 @@ func (s *Server) getAssignment(w http.ResponseWriter, r *http.Request) {
 		if !hasNode(v.state, id) {
 			return nil
 		}
-		return assignment(v.state, id)
+		return assignment(v, id)
 	})
 }
 
@@ -246,6 +278,12 @@ func (s *Server) putStatus(r *http.Request) (any, error) {
 	for _, status := range s.reports.put(id, statuses, now) {
 		s.events.add("replica/"+string(status.ID), string(status.Reason), status.Message, now)
 	}
+	s.applied(id, api.Applied(r), now)
+	return nil, nil
+}
+
+func (s *Server) postPulse(r *http.Request) (any, error) {
+	s.reports.pulse(resources.NodeID(r.PathValue("id")), time.Now())
 	return nil, nil
 }
 
@@ -306,8 +344,8 @@ func (s *Server) putService(r *http.Request) (any, error) {
 	var written resources.ServiceRecord
 	resolve := s.resolveOnce(r.Context(), service.Template)
 	revised := false
-	err = s.update(r.Context(), func(state *store.State) ([]store.Change, error) {
-		if err := errors.Join(checkAffinities(state, service), checkSpread(state, service)); err != nil {
+	plan := func(state *store.State) ([]store.Change, error) {
+		if err := errors.Join(checkAffinities(state, service), checkSpread(state, service), checkNetworks(state, service), checkPorts(state, service), checkVolumes(state, service)); err != nil {
 			return nil, err
 		}
 		old, found := state.Services[service.Name]
@@ -318,8 +356,8 @@ func (s *Server) putService(r *http.Request) (any, error) {
 		written, err = revise(old, service, resolve)
 		revised = written.Revision != old.Revision
 		return []store.Change{store.PutService(written)}, err
-	})
-	if err != nil {
+	}
+	if err := s.relate(r.Context(), plan); err != nil {
 		return nil, err
 	}
 	if revised {

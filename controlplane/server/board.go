@@ -23,8 +23,13 @@ type view struct {
 	// lost, were they not so many.
 	lost map[resources.NodeID]bool
 	held int
+	// complete is true once the leader has heard of every node what it can, and
+	// applied is the revision of the network map that each node has.
+	complete bool
+	applied  map[resources.NodeID]int64
 	// now is the moment, and since when the leader began.
 	now, since time.Time
+	drawn      drawn
 }
 
 func (v *view) status(service resources.ServiceRecord) resources.ServiceStatus {
@@ -58,7 +63,7 @@ func (v *view) cluster(state *store.State) (cluster *schedule.Cluster, pending [
 		key := revision{r.Service, r.Revision}
 		service := state.Services[r.Service].Service
 		if demands[key] == nil {
-			demands[key] = schedule.DemandOf(r, service.Placement)
+			demands[key] = bind(schedule.DemandOf(r, service.Placement), state, &r.Template)
 		}
 		one := schedule.Replica{ID: r.ID, Demand: demands[key], Node: r.Node, Stopping: !r.Wanted}
 		if service.Mode == resources.ModeGlobal {
@@ -139,6 +144,8 @@ type reports struct {
 	awake time.Time  // when the server last was seen to run
 	heard map[resources.NodeID]time.Time
 	seen  map[resources.NodeID][]resources.ReplicaStatus
+	// applied is the revision of the network map that each node has.
+	applied map[resources.NodeID]int64
 	// gone nodes are given up, and held ones fell silent with many others. They
 	// are neither any more once they are heard.
 	gone, held map[resources.NodeID]bool
@@ -148,7 +155,8 @@ func newReports() *reports {
 	return &reports{
 		news:  make(chan struct{}, 1),
 		heard: map[resources.NodeID]time.Time{}, seen: map[resources.NodeID][]resources.ReplicaStatus{},
-		gone: map[resources.NodeID]bool{}, held: map[resources.NodeID]bool{},
+		applied: map[resources.NodeID]int64{},
+		gone:    map[resources.NodeID]bool{}, held: map[resources.NodeID]bool{},
 	}
 }
 
@@ -184,6 +192,18 @@ func (r *reports) put(node resources.NodeID, statuses []resources.ReplicaStatus,
 	return failures
 }
 
+// pulse hears that the agent of a node is back and has nothing to tell yet. What
+// it said before holds on; of a node that was not heard before, or that is given
+// up, nothing does.
+func (r *reports) pulse(node resources.NodeID, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.wake(now)
+	if at, heard := r.heard[node]; heard && now.Sub(at) < NodeTimeout {
+		r.heard[node] = now
+	}
+}
+
 // readySince is when a replica was first heard to be ready in its present run.
 // The leader's own clock counts, whatever the node's says.
 func readySince(old, s resources.ReplicaStatus, now time.Time) time.Time {
@@ -205,6 +225,7 @@ func (r *reports) lead(now time.Time) {
 	// What was heard in an earlier term is old.
 	clear(r.heard)
 	clear(r.seen)
+	clear(r.applied)
 	clear(r.gone)
 	clear(r.held)
 }
@@ -252,6 +273,15 @@ func (r *reports) keepAwake(ctx context.Context, ticks <-chan time.Time) {
 	}
 }
 
+// apply takes which network map a node has, and gives the one that it had.
+func (r *reports) apply(node resources.NodeID, revision int64) (before int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before = r.applied[node]
+	r.applied[node] = revision
+	return before
+}
+
 // complete is true once the leader has heard of every node what it can: a node
 // has reported, or has been silent for as long as a lost one. Before that, what
 // it has not heard of may well run.
@@ -259,6 +289,11 @@ func (r *reports) complete(state *store.State, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.wake(now)
+	return r.heardAll(state, now)
+}
+
+// heardAll is complete, while r.mu is held.
+func (r *reports) heardAll(state *store.State, now time.Time) bool {
 	for id := range state.Nodes {
 		if _, heard := r.heard[id]; !heard && now.Sub(r.began) < NodeTimeout {
 			return false
@@ -272,6 +307,7 @@ func (r *reports) forget(node resources.NodeID) {
 	defer r.mu.Unlock()
 	delete(r.heard, node)
 	delete(r.seen, node)
+	delete(r.applied, node)
 	delete(r.gone, node)
 	delete(r.held, node)
 }
@@ -282,6 +318,7 @@ func (r *reports) view(state *store.State, now time.Time) *view {
 	r.wake(now)
 	v := &view{state: state, seen: rollout.Seen{}, ready: map[resources.NodeID]bool{}, now: now, since: r.began}
 	v.lost, v.held = r.lost(state, now)
+	v.complete, v.applied = r.heardAll(state, now), maps.Clone(r.applied)
 	for node, statuses := range r.seen {
 		v.ready[node] = now.Sub(r.heard[node]) < NodeTimeout
 		for _, s := range statuses {

@@ -57,8 +57,11 @@ func addressesOf(state *store.State) []resources.ServerAddress {
 }
 
 // assignment is what a node has to do.
-func assignment(state *store.State, id resources.NodeID) resources.Assignment {
-	a := resources.Assignment{Replicas: append([]resources.Replica{}, state.ReplicasOn(id)...), Servers: addressesOf(state)}
+func assignment(v *view, id resources.NodeID) resources.Assignment {
+	state := v.state
+	a := resources.Assignment{
+		Replicas: append([]resources.Replica{}, state.ReplicasOn(id)...), Leaving: v.leaving(id), Volumes: volumesFor(state, id), Servers: addressesOf(state),
+	}
 	if _, found := state.Servers[id]; found {
 		a.Server = &resources.ServerConfig{Join: map[resources.NodeID]string{}}
 		for _, server := range a.Servers {

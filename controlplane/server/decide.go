@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/skerry-io/skerry/controlplane/overlay"
 	"github.com/skerry-io/skerry/controlplane/rollout"
 	"github.com/skerry-io/skerry/controlplane/schedule"
 	"github.com/skerry-io/skerry/controlplane/store"
@@ -45,7 +46,9 @@ func decide(v *view) *decision {
 	for _, name := range slices.Sorted(maps.Keys(v.state.Services)) {
 		d.rollOut(v, v.state.Services[name])
 	}
-	d.place(v)
+	addresses := overlay.NewAllocator(clusterOf(d.state))
+	d.place(v, addresses)
+	d.connect(addresses)
 	d.changes = lastOfEachKey(d.changes)
 	return d
 }
@@ -108,9 +111,10 @@ func firstLine(text string) string {
 
 // place finds nodes for all replicas that wait for one, and lets those leave that
 // may not stay where they are.
-func (d *decision) place(v *view) {
+func (d *decision) place(v *view, addresses *overlay.Allocator) {
 	cluster, pending := v.cluster(d.state)
 	d.leave(v, cluster.Misplaced())
+	pending = d.mount(pending)
 	var changes []store.Change
 	for _, decision := range cluster.Place(pending) {
 		old := d.state.Replicas.Get(decision.Replica)
@@ -118,10 +122,15 @@ func (d *decision) place(v *view) {
 		r.Node, r.Waiting, r.MayWait = decision.Node, "", false
 		if decision.Refusal != nil {
 			r.Waiting, r.MayWait = decision.Refusal.String(), decision.Refusal.Temporary()
+		} else if given, err := addresses.Addresses(r); err != nil {
+			r.Node, r.Waiting = "", err.Error()
+		} else {
+			r.Addresses = given
 		}
 		if r.Node != old.Node || r.Waiting != old.Waiting || r.MayWait != old.MayWait {
 			if r.Node != "" {
 				d.placed++
+				changes = append(changes, settle(d.state, r)...)
 			} else {
 				d.refused++
 			}
@@ -131,6 +140,71 @@ func (d *decision) place(v *view) {
 			victim := d.state.Replicas.Get(id)
 			victim.Wanted = false
 			changes = append(changes, store.PutReplica(victim))
+		}
+	}
+	d.change(changes...)
+}
+
+// mount gives those of the replicas that wait for a node which may mount their
+// volumes now; the others hear what they wait for.
+func (d *decision) mount(pending []schedule.Replica) []schedule.Replica {
+	if len(d.state.Volumes) == 0 {
+		return pending
+	}
+	var free []schedule.Replica
+	changes := volumesLeft(d.state)
+	mounts := mountsOf(d.state)
+	for _, p := range pending {
+		r := d.state.Replicas.Get(p.ID)
+		waiting := mounts.claim(&r)
+		if waiting == "" {
+			free = append(free, p)
+			continue
+		}
+		if r.Waiting != waiting || !r.MayWait {
+			r.Waiting, r.MayWait = waiting, true
+			d.refused++
+			changes = append(changes, store.PutReplica(r))
+		}
+	}
+	d.change(changes...)
+	return free
+}
+
+// connect stores what the networks have given out: to replicas, to services, and
+// to nodes for the ports that they publish.
+func (d *decision) connect(addresses *overlay.Allocator) {
+	if networked(d.state) {
+		d.serve(addresses)
+	}
+	// A subnet is stored before what lies in it.
+	var first []store.Change
+	for _, record := range addresses.Changed() {
+		first = append(first, store.PutNetwork(record))
+	}
+	d.changes, d.state = append(first, d.changes...), d.state.With(first...)
+}
+
+// serve gives services their virtual IPs, and nodes the subnets that they need for
+// the ports that they publish.
+func (d *decision) serve(addresses *overlay.Allocator) {
+	var changes []store.Change
+	nodes := slices.Sorted(maps.Keys(d.state.Nodes))
+	for _, name := range slices.Sorted(maps.Keys(d.state.Services)) {
+		service := d.state.Services[name]
+		// A network that is full leaves the service as it was.
+		ips, err := addresses.VirtualIPs(service, func() []resources.Replica { return d.state.ReplicasOf(name) })
+		if err == nil && !slices.Equal(ips, service.VirtualIPs) {
+			service.VirtualIPs = ips
+			changes = append(changes, store.PutService(service))
+		}
+		if network, publishes := overlay.Publishes(service); publishes {
+			for _, id := range nodes {
+				if d.state.Nodes[id].Overlay != nil {
+					// A node that finds the network full does not publish.
+					addresses.Subnet(network, id) //nolint:errcheck // see above
+				}
+			}
 		}
 	}
 	d.change(changes...)

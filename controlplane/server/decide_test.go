@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -70,6 +71,7 @@ func (w *world) check(before *store.State) {
 	for id, n := range state.Nodes {
 		w.checkNode(n, state.ReplicasOn(id))
 	}
+	w.checkAddresses(before, state)
 	slots := map[string]resources.ReplicaID{}
 	for id, r := range state.Replicas.All() {
 		slot := fmt.Sprintf("%s/%d", r.Service, r.Slot)
@@ -84,6 +86,54 @@ func (w *world) check(before *store.State) {
 	}
 }
 
+// worldNode is a node that is on networks, unless it is n3.
+func worldNode(id resources.NodeID) resources.NodeInfo {
+	n := nodeInfo(string(id))
+	if id != "n3" {
+		n.Overlay = &resources.NodeOverlay{}
+	}
+	return n
+}
+
+func worldNetwork(name, cidr string) resources.NetworkRecord {
+	return resources.NetworkRecord{Network: resources.Network{Name: name}, CIDR: netip.MustParsePrefix(cidr)}
+}
+
+// checkAddresses holds that nobody has what somebody else has, and that each
+// replica has what its node has for it.
+func (w *world) checkAddresses(before, state *store.State) {
+	taken := map[resources.NetworkAddress]string{}
+	take := func(who string, all []resources.NetworkAddress) {
+		for _, has := range all {
+			if taken[has] != "" {
+				w.Fatalf("%s and %s have %v", taken[has], who, has)
+			}
+			taken[has] = who
+		}
+	}
+	for id, r := range state.Replicas.All() {
+		take(string(id), r.Addresses)
+		if old := before.Replicas.Get(id); r.Node == "" || old.Node != "" {
+			continue
+		}
+		node, found := state.Nodes[r.Node]
+		if !found { // it left while the leader decided
+			continue
+		}
+		if want := len(r.Template.Joins()); node.Overlay != nil && len(r.Addresses) != want || node.Overlay == nil && len(r.Addresses) > 0 {
+			w.Fatalf("replica %s on %s has %v", id, r.Node, r.Addresses)
+		}
+		for _, has := range r.Addresses {
+			if !state.Networks[has.Network].Subnets[r.Node].Contains(has.Address) {
+				w.Fatalf("replica %s on %s has %v outside of %v", id, r.Node, has, state.Networks[has.Network].Subnets)
+			}
+		}
+	}
+	for name, s := range state.Services {
+		take(name, s.VirtualIPs)
+	}
+}
+
 // checkNode holds that a node promises what it has, and no port twice.
 func (w *world) checkNode(n resources.NodeInfo, replicas []resources.Replica) {
 	var cpu resources.MilliCPU
@@ -91,6 +141,9 @@ func (w *world) checkNode(n resources.NodeInfo, replicas []resources.Replica) {
 	for _, r := range replicas {
 		cpu += r.Template.Resources.CPU
 		for _, p := range r.Template.Ports {
+			if n.Overlay != nil && p.Mode == resources.PortCluster {
+				continue
+			}
 			if other, taken := ports[p.Node()]; taken {
 				w.Fatalf("%s and %s publish port %d of node %s", other, r.ID, p.Node(), n.ID)
 			}
@@ -108,7 +161,10 @@ func (w *world) checkChange(old, r resources.Replica) {
 		w.Fatalf("replica %s has moved or is wanted again: %+v, before %+v", r.ID, r, old)
 	}
 	r.Node, r.Wanted, r.Waiting, r.MayWait = old.Node, old.Wanted, old.Waiting, old.MayWait
-	if diff := cmp.Diff(old, r); diff != "" {
+	if old.Node == "" {
+		r.Addresses = old.Addresses
+	}
+	if diff := cmp.Diff(old, r, addressValues); diff != "" {
 		w.Fatalf("replica %s has changed:\n%s", r.ID, diff)
 	}
 }
@@ -139,8 +195,9 @@ func (w *world) churn() {
 		next := resources.Service{Name: name, Replicas: rapid.IntRange(0, 3).Draw(w.T, "replicas"), Update: updates[name]}
 		next.Resources.CPU = resources.MilliCPU(100 * rapid.IntRange(1, 9).Draw(w.T, "cpu"))
 		if rapid.Bool().Draw(w.T, "a port") {
-			next.Ports = []resources.Port{{Target: 80, Protocol: "tcp"}}
+			next.Ports = []resources.Port{{Target: 80, Protocol: "tcp", Mode: rapid.SampledFrom([]string{"", resources.PortCluster}).Draw(w.T, "mode")}}
 		}
+		next.Networks = rapid.SampledFrom([][]string{nil, {"blue"}, {"blue", "default"}}).Draw(w.T, "networks")
 		record, err := revise(service, next, func() (string, error) { return "", nil })
 		if err != nil {
 			w.Fatal(err)
@@ -157,7 +214,7 @@ func (w *world) churn() {
 			w.commit(state, store.PutService(service))
 		}
 	case "join":
-		n := nodeInfo(string(node))
+		n := worldNode(node)
 		n.Allocatable.CPU = 1000
 		w.commit(state, store.PutNode(n))
 		w.ready[node] = true
@@ -185,6 +242,7 @@ func (w *world) churn() {
 func TestDecideConverges(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := &world{T: t, seen: rollout.Seen{}, ready: map[resources.NodeID]bool{}}
+		w.commit(w.load(), store.PutNetwork(worldNetwork("default", "10.1.0.0/16")), store.PutNetwork(worldNetwork("blue", "10.2.0.0/24")))
 		for range rapid.IntRange(1, 60).Draw(t, "events") {
 			snapshot := w.load()
 			w.churn()
@@ -195,7 +253,7 @@ func TestDecideConverges(t *testing.T) {
 				w.lead(snapshot)
 			}
 		}
-		big := nodeInfo("n1")
+		big := worldNode("n1")
 		big.Allocatable.CPU = 1_000_000
 		w.commit(w.load(), store.PutNode(big))
 		for _, id := range []resources.NodeID{"n1", "n2", "n3"} {
@@ -249,6 +307,17 @@ func (w *world) checkRest() {
 			if r.Node == "" || !r.Wanted || !same(r.Template, s.Service.Template) && !waits {
 				w.Fatalf("service %s at revision %d rests with %+v", name, s.Revision, r)
 			}
+		}
+		// A network that it has left stays while a replica is there, whose successor
+		// waits for a place.
+		for _, has := range s.VirtualIPs {
+			there := func(r resources.Replica) bool { return resources.AddressOn(has.Network, r.Addresses).IsValid() }
+			if !slices.Contains(s.Service.Joins(), has.Network) && !slices.ContainsFunc(replicas, there) {
+				w.Fatalf("service %s has left %s, and has %v there", name, has.Network, has.Address)
+			}
+		}
+		if slices.ContainsFunc(s.Service.Joins(), func(n string) bool { return !resources.AddressOn(n, s.VirtualIPs).IsValid() }) {
+			w.Fatalf("service %s on %v rests with %v", name, s.Service.Joins(), s.VirtualIPs)
 		}
 	}
 	for id, r := range state.Replicas.All() {

@@ -150,7 +150,7 @@ func (c *cluster) join(t *testing.T, name string, behave func(resources.Replica)
 	if err := c.PutNode(t.Context(), node); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.PutStatus(t.Context(), node.ID, nil); err != nil {
+	if err := c.PutStatus(t.Context(), node.ID, nil, 0); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -161,7 +161,7 @@ func (c *cluster) join(t *testing.T, name string, behave func(resources.Replica)
 			for _, r := range said.Replicas {
 				statuses = append(statuses, behave(r))
 			}
-			c.PutStatus(ctx, node.ID, statuses) //nolint:errcheck // the test may be over
+			c.PutStatus(ctx, node.ID, statuses, 0) //nolint:errcheck // the test may be over
 		})
 	})
 	t.Cleanup(func() {

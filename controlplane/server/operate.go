@@ -10,9 +10,20 @@ import (
 	"github.com/skerry-io/skerry/resources"
 )
 
-// askAgent leads a call that is about a replica to the agent of its node.
-func (s *Server) askAgent(w http.ResponseWriter, r *http.Request) {
+// askReplica leads a call that is about a replica to the agent of its node.
+func (s *Server) askReplica(w http.ResponseWriter, r *http.Request) {
 	node, err := s.nodeOf(r)
+	s.askAgent(w, r, node, err)
+}
+
+// askVolume leads a call that is about a volume to the agent of its node.
+func (s *Server) askVolume(w http.ResponseWriter, r *http.Request) {
+	node, err := s.nodeOfVolume(r)
+	s.askAgent(w, r, node, err)
+}
+
+// askAgent leads a call to the agent of a node, unless that was not found.
+func (s *Server) askAgent(w http.ResponseWriter, r *http.Request, node resources.NodeInfo, err error) {
 	if err != nil {
 		api.Handler(func(*http.Request) (any, error) { return nil, err }).ServeHTTP(w, r)
 		return
@@ -49,6 +60,30 @@ func (s *Server) nodeOf(r *http.Request) (resources.NodeInfo, error) {
 		return node, api.Errorf(http.StatusNotFound, "there is no replica %s", id)
 	case !found:
 		return node, api.Errorf(http.StatusConflict, "replica %s is on no node: %s", id, replica.Waiting)
+	}
+	return node, nil
+}
+
+// nodeOfVolume finds the node that has the data of the volume that a call is about.
+func (s *Server) nodeOfVolume(r *http.Request) (resources.NodeInfo, error) {
+	name := r.PathValue("name")
+	state, err := s.Store.Load(r.Context())
+	if err != nil {
+		return resources.NodeInfo{}, err
+	}
+	record, known := state.Volumes[name]
+	node, found := state.Nodes[record.Node]
+	switch {
+	case !known:
+		return node, api.Errorf(http.StatusNotFound, "there is no volume %s", name)
+	case record.Deleting:
+		return node, api.Errorf(http.StatusConflict, "volume %s is being removed", name)
+	case !record.Volume.Local():
+		return node, api.Errorf(http.StatusConflict, "the data of volume %s is not on a node, since its driver is %s: copy it where it is", name, record.Volume.Driver)
+	case record.Node == "":
+		return node, api.Errorf(http.StatusConflict, "volume %s is on no node yet: the first replica that mounts it chooses one", name)
+	case !found:
+		return node, api.Errorf(http.StatusConflict, "volume %s is on node %s, which is not in the cluster any more", name, record.Node)
 	}
 	return node, nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/skerry-io/skerry/controlplane/rollout"
+	"github.com/skerry-io/skerry/controlplane/store"
 	"github.com/skerry-io/skerry/resources"
 )
 
@@ -317,4 +318,39 @@ func TestAPortOnASingleNode(t *testing.T) {
 			t.Errorf("where one may be missing, it is %+v", status)
 		}
 	})
+}
+
+// An agent that is back and has nothing to tell yet keeps its node from being
+// lost. It tells nothing to a leader that has not heard it, and brings back no
+// node that was given up.
+func TestAPulse(t *testing.T) {
+	r, state, now := newReports(), (&store.State{}).With(store.PutNode(nodeInfo("n1")), store.PutNode(nodeInfo("n2")), store.PutNode(nodeInfo("n3"))), time.Unix(1e9, 0)
+	look := func(passed time.Duration) *view {
+		for at := maxPause; at < passed; at += maxPause { // or the server would have been away
+			r.view(state, now.Add(at))
+		}
+		now = now.Add(passed)
+		for _, other := range []resources.NodeID{"n2", "n3"} {
+			r.put(other, nil, now)
+		}
+		return r.view(state, now)
+	}
+	r.lead(now)
+	r.pulse("n1", now)
+	if look(time.Second).complete {
+		t.Error("a pulse counts for a report")
+	}
+	r.put("n1", nil, now)
+	look(NodeTimeout - time.Second)
+	r.pulse("n1", now)
+	if v := look(NodeTimeout - time.Second); !v.ready["n1"] || v.lost["n1"] {
+		t.Error("the node of an agent that is back is lost")
+	}
+	if v := look(2 * time.Second); v.ready["n1"] || !v.lost["n1"] {
+		t.Error("a pulse lasts for ever")
+	}
+	r.pulse("n1", now)
+	if v := look(0); v.ready["n1"] || !v.lost["n1"] {
+		t.Error("a pulse brings back a node that was given up")
+	}
 }

@@ -90,6 +90,9 @@ type Server struct {
 	measures   *measures
 
 	fetching sync.Mutex // held while an image is fetched
+	// relations is held while what has to fit to other things is compared with them
+	// and written: the store itself compares only what is written.
+	relations sync.Mutex
 
 	mu         sync.Mutex // guards transports
 	transports map[resources.ServerAddress]*http.Transport
@@ -164,6 +167,13 @@ func (s *Server) lead(ctx context.Context, st store.Store, now time.Time, told *
 	s.board.put(state, now)
 	if !s.reports.complete(state, now) {
 		return wake, nil
+	}
+	if lacksDefault(state) {
+		if err := s.makeDefault(ctx, st); err != nil && !errors.Is(err, store.ErrStale) && !errors.Is(err, store.ErrNotLeader) {
+			s.Log.Error("services on the default network wait", "err", err)
+		} else {
+			return now, nil
+		}
 	}
 	v, began := s.reports.view(state, now), time.Now()
 	for _, e := range told.tell(v, s.Cluster.Name) {

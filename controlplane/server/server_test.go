@@ -328,7 +328,7 @@ func (c *contended) Commit(ctx context.Context, from *store.State, changes []sto
 
 func TestNodes(t *testing.T) {
 	c := start(t, &store.Memory{})
-	if err := c.PutStatus(t.Context(), "n1", nil); !api.IsNotFound(err) {
+	if err := c.PutStatus(t.Context(), "n1", nil, 0); !api.IsNotFound(err) {
 		t.Errorf("the status of a node that is not registered: %v, want not found", err)
 	}
 	if err := c.WatchAssignment(t.Context(), "n1", func(resources.Assignment) {}); !errors.Is(err, api.ErrGone) {

@@ -61,7 +61,7 @@ func (i *invariants) wrote(service string, number int, acknowledged bool) {
 
 // check returns what does not hold.
 func (i *invariants) check() error {
-	for _, holds := range []func() error{i.nothingLost, i.notOvercommitted} {
+	for _, holds := range []func() error{i.nothingLost, i.notOvercommitted, i.oneWriter} {
 		if err := holds(); err != nil {
 			return err
 		}
@@ -122,6 +122,26 @@ func (i *invariants) notOvercommitted() error {
 		}
 		if cpu > node.Allocatable.CPU || memory > node.Allocatable.Memory {
 			return fmt.Errorf("node %s has promised %s and %s, and has %s and %s", id, cpu, memory, node.Allocatable.CPU, node.Allocatable.Memory)
+		}
+	}
+	return nil
+}
+
+// oneWriter: a volume of a single writer is mounted by one container that runs,
+// wherever it is and whoever can reach it.
+func (i *invariants) oneWriter() error {
+	writer := map[string]string{}
+	for _, m := range i.nodes() {
+		for _, one := range m.containers.replicas() {
+			for _, name := range one.replica.Template.VolumeNames() {
+				if !one.Running {
+					continue
+				}
+				if other, has := writer[name]; has {
+					return fmt.Errorf("volume %s is mounted by %s, and by %s on %s", name, other, one.ID, m.name)
+				}
+				writer[name] = one.ID + " on " + m.name
+			}
 		}
 	}
 	return nil

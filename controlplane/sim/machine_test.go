@@ -176,7 +176,7 @@ func (m *machine) runAgent(ctx context.Context) error {
 	dialer := client.NewDialer(client.Options{Log: log})
 	defer dialer.Close()
 	a, err := agent.New(agent.Config{
-		Runtime: m.containers, Server: dialer.Member(m.way), ControlPlane: noControlPlane{}, ServerTransport: http.DefaultTransport,
+		Runtime: m.containers, Volumes: m.containers, Server: dialer.Member(m.way), ControlPlane: noControlPlane{}, ServerTransport: http.DefaultTransport,
 		Data: m.data, Version: "sim", Log: log,
 		Machine: func() (agent.Machine, error) {
 			return agent.Machine{Capacity: m.capacity, Addresses: []string{m.name}}, nil

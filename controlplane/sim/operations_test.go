@@ -53,6 +53,13 @@ var actions = map[string]struct {
 	"nothing":  {6, func(*randomRun, op) {}},
 }
 
+// volumeOf are the volumes of services, each with a single writer: one that every
+// node can mount, and one that stays on a node.
+var volumeOf = map[string]resources.Volume{
+	"db":    {Name: "shared", Driver: "plugin", Access: resources.SingleWriter},
+	"cache": {Name: "local", Driver: resources.DriverLocal, Access: resources.SingleWriter},
+}
+
 var names = []string{"web", "db", "cache", "batch"}
 
 // put makes a service, or changes all of it.
@@ -71,8 +78,12 @@ func (r *randomRun) put(o op) {
 	if o.n[6]%6 == 0 {
 		s.Ports = []resources.Port{{Target: 8000 + o.n[6]/6%2}}
 	}
-	if o.n[7]%8 == 0 {
+	switch volume, has := volumeOf[name]; {
+	case o.n[7]%8 == 0:
 		s.Mode = resources.ModeGlobal
+	case has && o.n[7]%8 > 2:
+		s.Mounts = []resources.Mount{{Volume: volume.Name, Path: "/data"}}
+		s.Replicas, s.Update.Order = min(s.Replicas, 1), resources.StopFirst
 	}
 	r.write(s)
 }

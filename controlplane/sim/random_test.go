@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -103,6 +104,11 @@ func run(t *testing.T, seed uint64, ops []op) (err error) {
 			time.Sleep(apart)
 		}
 		r := &randomRun{cluster: c, holds: newInvariants(c), services: map[string]resources.Service{}}
+		for _, volume := range volumeOf {
+			if err := c.ask(func(ctx context.Context) error { _, err := c.PutVolume(ctx, volume); return err }); err != nil {
+				t.Fatal(err)
+			}
+		}
 		if err = r.play(ops); err != nil {
 			err = fmt.Errorf("%w\n%s\nthe store:\n%s", err, strings.Join(r.trace, "\n"), r.dump())
 		}

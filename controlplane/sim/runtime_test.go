@@ -261,6 +261,13 @@ func (c *containers) Exits(ctx context.Context) (<-chan string, error) {
 	return exits, nil
 }
 
+// A volume is where a container says it is; see invariants.oneWriter.
+func (c *containers) PutVolume(ctx context.Context, _ resources.RuntimeVolume) error {
+	return ctx.Err()
+}
+func (c *containers) RemoveVolume(ctx context.Context, _ string) error  { return ctx.Err() }
+func (c *containers) ListVolumes(ctx context.Context) ([]string, error) { return nil, ctx.Err() }
+
 func (c *containers) Version(ctx context.Context) (string, error) { return "5.4.2", ctx.Err() }
 
 // crash ends what runs of a service's slot, and is false where nothing does.

@@ -29,27 +29,6 @@ const (
 	serverGoal, serverNodes, serverReplicas = 150 * resources.MiB, 100, 1000
 )
 
-const clusterConfiguration = `
-resource "skerry_cluster" "home" {
-  name    = "home"
-  servers = [%[1]s]
-  workers = [%[2]s]
-}
-resource "skerry_image" "web" {
-  cluster = skerry_cluster.home.endpoint
-  name    = "web"
-  archive = %[3]q
-}
-resource "skerry_service" "web" {
-  cluster   = skerry_cluster.home.endpoint
-  name      = "web"
-  image     = skerry_image.web.reference
-  replicas  = %[4]d
-  resources = { cpu = "%[5]dm", memory = "16MiB" }
-  placement = { constraints = ["node.id != %[6]s"] }
-}
-`
-
 // startCluster starts a cluster of one server and workers, which run the
 // replicas of a service.
 func startCluster(t *tb, workers, replicas int, cpu resources.MilliCPU) (*testbed.Bed, *client.Server) {
@@ -58,8 +37,10 @@ func startCluster(t *tb, workers, replicas int, cpu resources.MilliCPU) (*testbe
 	bed := testbed.New(t, filepath.Join(bin, "skerry"), 1+workers)
 	archive := filepath.Join(t.TempDir(), "web.tar")
 	t.must("build the image", images.Write(archive, "1", runtime.GOARCH))
-	tf := e2e.NewTerraform(t, bin, fmt.Sprintf(clusterConfiguration, testbed.Endpoints(bed.Hosts[:1]...), testbed.Endpoints(bed.Hosts[1:]...),
-		archive, replicas, int(cpu), bed.Hosts[0].Node(t)))
+	tf := e2e.NewTerraform(t, bin, testbed.Configuration(bed.Hosts[:1], bed.Hosts[1:], archive, fmt.Sprintf(`
+  replicas  = %d
+  resources = { cpu = %q, memory = "16MiB" }
+  placement = { constraints = ["node.id != %s"] }`, replicas, cpu, bed.Hosts[0].Node(t))))
 	tf.Apply(t)
 	return bed, testbed.Control(t, bed.Hosts[0])
 }
@@ -184,7 +165,7 @@ func report(ctx context.Context, control *client.Server, id resources.NodeID, as
 	defer tick.Stop()
 	statuses := []resources.ReplicaStatus{}
 	for {
-		if err := control.PutStatus(ctx, id, statuses); err != nil {
+		if err := control.PutStatus(ctx, id, statuses, 0); err != nil {
 			return err
 		}
 		select {

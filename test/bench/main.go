@@ -21,6 +21,7 @@
 //	agent-memory       of an agent with 50 replicas, against 40 MiB
 //	server-memory      of a server, with its node's agent, that has 100 nodes and
 //	                   1,000 replicas, against 150 MiB
+//	network            what is between replicas: a family, see network.go
 //	placements         replicas placed by the scheduler, against swarmkit's: a
 //	                   family, see schedule.go; it needs nothing of the rest
 //
@@ -46,7 +47,7 @@ import (
 )
 
 // bench is one measurement. It tells what it does on notes. A goal of zero is
-// the comparison's own.
+// the comparison's own, or there is none.
 type bench struct {
 	name string
 	goal float64
@@ -61,7 +62,7 @@ var benches = slices.Concat([]bench{
 	{"node-killed", 1, nodeKilled},
 	{"agent-memory", 1, agentMemory},
 	{"server-memory", 1, serverMemory},
-}, placements())
+}, networks, placements())
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == bootsCommand {
@@ -161,7 +162,10 @@ func table(w io.Writer, rows []row) {
 	fmt.Fprintln(t, "NAME\tVALUE\tAGAINST\tRATIO\tGOAL\tMET")
 	for _, r := range rows {
 		met := "yes"
-		if !r.Met {
+		switch {
+		case r.Goal == 0:
+			met = "-"
+		case !r.Met:
 			met = "no"
 		}
 		fmt.Fprintf(t, "%s\t%.3g %s\t%.3g %s\t%.2f\t%.2f\t%s\n", r.Name, r.Value, r.Unit, r.Against, r.Unit, r.Ratio, r.Goal, met)

@@ -1,14 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -21,7 +19,7 @@ import (
 	"github.com/skerry-io/skerry/controlplane/client"
 	"github.com/skerry-io/skerry/resources"
 	"github.com/skerry-io/skerry/test/images"
-	"github.com/skerry-io/skerry/test/podmantest"
+	"github.com/skerry-io/skerry/test/testbed"
 )
 
 const (
@@ -45,7 +43,7 @@ func containerRestart(ctx context.Context, notes io.Writer) (comparison, error) 
 	defer cancel()
 	c := comparison{more: overhead.Seconds()}
 	err := withTB(ctx, func(t *tb) { //nolint:contextcheck // what was started is removed whatever happens
-		d := startDev(t, podmantest.StartService(t))
+		d := startDev(t)
 		image := d.push(t)
 		replicas := d.serve(t, image)
 		for turn, id := range replicas {
@@ -66,7 +64,7 @@ func containerCreate(ctx context.Context, notes io.Writer) (comparison, error) {
 	defer cancel()
 	c := comparison{more: overhead.Seconds()}
 	err := withTB(ctx, func(t *tb) { //nolint:contextcheck // what was started is removed whatever happens
-		d := startDev(t, podmantest.StartService(t))
+		d := startDev(t)
 		image := d.push(t)
 		d.up(t, "first", image, 1) // which pulls the image
 		for turn := range restartTurns {
@@ -85,48 +83,22 @@ func containerCreate(ctx context.Context, notes io.Writer) (comparison, error) {
 
 // dev is a node without a VM.
 type dev struct {
-	podman   *podmantest.Service
-	dir      string
-	server   *client.Server
-	machines *client.Dialer
+	*testbed.Host
+	server *client.Server
 }
 
-// startDev runs `skerry dev` with a cluster over the Podman.
-func startDev(t *tb, podman *podmantest.Service) *dev {
+// startDev runs `skerry dev` with a cluster.
+func startDev(t *tb) *dev {
 	program, err := filepath.Abs("build/bin/skerry")
 	t.must("find the program", err)
-	if _, err := os.Stat(program); err != nil {
-		t.Fatalf("the program is missing, build it with make build: %v", err)
-	}
-	dir, err := os.MkdirTemp("", "bench-")
-	t.must("make a directory", err)
-	t.Cleanup(func() { os.RemoveAll(dir) }) //nolint:errcheck // a directory in the temporary directory
-	logs, err := os.Create(filepath.Join(dir, "log"))
-	t.must("make a log", err)
-	process := exec.Command("nsenter", "--net=/run/netns/"+podman.Namespace,
-		program, "dev", "--dir", dir, "--podman", podman.Socket, "--cluster", "bench")
-	process.Stderr = logs
-	process.SysProcAttr = &unix.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGTERM} // ^C is for this program, which then cleans up
-	out, err := process.StdoutPipe()
-	t.must("start skerry dev", err)
-	t.must("start skerry dev", process.Start())
-	t.Cleanup(func() {
-		process.Process.Signal(os.Interrupt) //nolint:errcheck // it may have ended
-		process.Wait()                       //nolint:errcheck // it was interrupted
-	})
-	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
-		said, _ := os.ReadFile(logs.Name())
-		t.Fatalf("skerry dev ended before it said its endpoint: %v\n%s", err, said)
-	}
-	d := &dev{podman: podman, dir: dir, machines: client.NewDialer(client.Options{})}
-	t.Cleanup(d.machines.Close)
-	d.server = d.machines.Server(resources.Endpoint{Socket: filepath.Join(dir, "run", "server.sock")})
-	return d
+	h := testbed.NewHost(t, program, "--cluster", "bench")
+	h.Start(t)
+	return &dev{h, testbed.Control(t, h)}
 }
 
 // push puts the test image into the cluster's registry, and gives its reference.
 func (d *dev) push(t *tb) string {
-	path := filepath.Join(d.dir, "web.tar")
+	path := filepath.Join(d.Dir, "web.tar")
 	t.must("build the image", images.Write(path, "1", runtime.GOARCH))
 	opened, err := archive.Open(path)
 	t.must("open the image", err)
@@ -213,7 +185,7 @@ func (d *dev) inspect(t *tb, id string) container {
 }
 
 func (d *dev) run(t *tb, args ...string) string {
-	out, err := d.podman.Podman(t.Context(), args...).Output()
+	out, err := d.Podman.Podman(t.Context(), args...).Output()
 	t.must("podman "+args[0], err)
 	return string(out)
 }

@@ -22,7 +22,8 @@ func (c *comparison) add(ours, against time.Duration) {
 }
 
 // row is one result, as in build/bench.json. Value and Against are medians in
-// Unit, Ratio is the one by the other, and it is met where it is at most Goal.
+// Unit, Ratio is the one by the other, and it is met where it is at most Goal. A
+// row without a Goal is told, and promises nothing.
 type row struct {
 	Name    string  `json:"name"`
 	Value   float64 `json:"value"`
@@ -39,7 +40,7 @@ func (c comparison) row(b bench) row {
 	if c.more > 0 {
 		r.Goal = (r.Against + c.more) / r.Against
 	}
-	r.Met = r.Ratio <= r.Goal
+	r.Met = r.Ratio <= r.Goal || r.Goal == 0
 	for _, value := range []*float64{&r.Value, &r.Against, &r.Ratio, &r.Goal} {
 		*value = math.Round(*value*1000) / 1000
 	}

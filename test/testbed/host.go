@@ -6,9 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/skerry-io/skerry/controlplane/client"
 	"github.com/skerry-io/skerry/resources"
@@ -44,6 +47,7 @@ func NewHost(t testing.TB, program string, args ...string) *Host {
 	h.Dir = dir
 	t.Cleanup(func() {
 		h.End(os.Interrupt)
+		h.forget(t)
 		os.RemoveAll(dir) //nolint:errcheck // a directory in the temporary directory
 		if t.Failed() {
 			if text, err := os.ReadFile(h.logs); err == nil {
@@ -86,9 +90,36 @@ func (h *Host) End(signal os.Signal) {
 		return
 	}
 	h.process.Process.Signal(syscall.SIGCONT) //nolint:errcheck // it may have ended; what is stalled would not
-	h.process.Process.Signal(signal)          //nolint:errcheck // it may have ended
-	h.process.Wait()                          //nolint:errcheck // it was ended
+	children := h.children()
+	h.process.Process.Signal(signal) //nolint:errcheck // it may have ended
+	h.process.Wait()                 //nolint:errcheck // it was ended
 	h.process = nil
+	// Its own processes end with it, which takes them a moment.
+	for _, fd := range children {
+		unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 5000) //nolint:errcheck // the next one is waited for
+		unix.Close(fd)                                                       //nolint:errcheck // nothing was written
+	}
+}
+
+// children gives the processes that skerry on the host has started, as
+// descriptors.
+func (h *Host) children() []int {
+	processes, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return nil
+	}
+	var all []int
+	for _, process := range processes {
+		line, err := os.ReadFile(filepath.Join(process, "cmdline"))
+		pid, notOne := strconv.Atoi(filepath.Base(process))
+		if err != nil || notOne != nil || !strings.Contains(string(line), filepath.Join(h.Dir, "run", "network")) {
+			continue
+		}
+		if fd, err := unix.PidfdOpen(pid, 0); err == nil {
+			all = append(all, fd)
+		}
+	}
+	return all
 }
 
 // Memory is what skerry on the host has resident, in bytes.
@@ -126,6 +157,24 @@ func (h *Host) PowerOff(t testing.TB) {
 	t.Helper()
 	h.End(os.Kill)
 	h.Podman.PowerOff(t)
+	h.forget(t)
+}
+
+// forget loses what is in memory only: the network namespaces of replicas, and
+// the files beside them.
+func (h *Host) forget(t testing.TB) {
+	t.Helper()
+	run := filepath.Join(h.Dir, "run", "network")
+	namespaces, err := filepath.Glob(filepath.Join(run, "netns", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range namespaces {
+		unix.Unmount(n, unix.MNT_DETACH) //nolint:errcheck // it may be none
+	}
+	if err := os.RemoveAll(run); err != nil {
+		t.Error(err)
+	}
 }
 
 // PowerOn boots the host again.

@@ -16,12 +16,16 @@
 package testbed
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/skerry-io/skerry/test/podmantest"
 )
 
 // Bed is a set of hosts that reach each other.
@@ -50,7 +54,7 @@ func New(t testing.TB, program string, n int) *Bed {
 	ip(t, "netns", "add", b.namespace)
 	b.addBridge(t, bridge(0))
 	for i := range n {
-		h := NewHost(t, program, "--address", address(i))
+		h := NewHost(t, program, "--address", Address(i))
 		h.bed, h.number = b, i
 		h.plug(t)
 		h.Start(t)
@@ -59,9 +63,9 @@ func New(t testing.TB, program string, n int) *Bed {
 	return b
 }
 
-// address of a host. Its number follows the network card's, so that nobody has
+// Address of a host. Its number follows the network card's, so that nobody has
 // to learn it anew after a power cut.
-func address(host int) string { return fmt.Sprintf("10.77.0.%d", host+1) }
+func Address(host int) string { return fmt.Sprintf("10.77.0.%d", host+1) }
 
 func port(host int) string { return fmt.Sprintf("host%d", host) }
 
@@ -80,8 +84,30 @@ func (h *Host) plug(t testing.TB) {
 	mac := fmt.Sprintf("02:77:00:00:00:%02x", h.number+1)
 	ip(t, "-n", h.bed.namespace, "link", "add", port(h.number), "type", "veth", "peer", "name", "eth0", "address", mac, "netns", h.Podman.Namespace)
 	ip(t, "-n", h.bed.namespace, "link", "set", port(h.number), "master", bridge(0), "up")
-	ip(t, "-n", h.Podman.Namespace, "addr", "add", address(h.number)+"/24", "dev", "eth0")
+	ip(t, "-n", h.Podman.Namespace, "addr", "add", Address(h.number)+"/24", "dev", "eth0")
 	ip(t, "-n", h.Podman.Namespace, "link", "set", "eth0", "up")
+	// Where bridges pass packets through the filter, some faults don't show.
+	const filtered = "/proc/sys/net/bridge/bridge-nf-call-iptables"
+	err := podmantest.InNamespace("/run/netns/"+h.Podman.Namespace, func() error { return os.WriteFile(filtered, []byte("0"), 0) })
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+}
+
+// Outside is a place on a machine beside the hosts, which they reach and which is
+// none of them, and its address. It goes with the test.
+func (b *Bed) Outside(t testing.TB) (place Replica, address string) {
+	t.Helper()
+	const namespace = "outside"
+	address = "10.77.0.254"
+	name := b.namespace + "-" + namespace
+	ip(t, "netns", "add", name)
+	t.Cleanup(func() { exec.Command("ip", "netns", "delete", name).Run() }) //nolint:errcheck // it goes
+	ip(t, "-n", b.namespace, "link", "add", namespace, "type", "veth", "peer", "name", "eth0", "netns", name)
+	ip(t, "-n", b.namespace, "link", "set", namespace, "master", bridge(0), "up")
+	ip(t, "-n", name, "addr", "add", address+"/24", "dev", "eth0")
+	ip(t, "-n", name, "link", "set", "eth0", "up")
+	return Replica{"/run/netns/" + name}, address
 }
 
 // Part cuts these hosts off from all others; between themselves nothing

@@ -1,0 +1,162 @@
+package server
+
+import (
+	"net/http"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/skerry-io/skerry/controlplane/api"
+	"github.com/skerry-io/skerry/controlplane/store"
+	"github.com/skerry-io/skerry/resources"
+)
+
+// storing is a service of one replica that mounts volumes.
+func storing(name string, volumes ...string) resources.Service {
+	s := web(1)
+	s.Name = name
+	for _, volume := range volumes {
+		s.Mounts = append(s.Mounts, resources.Mount{Volume: volume, Path: "/" + volume})
+	}
+	return s
+}
+
+func TestVolumesAreKept(t *testing.T) {
+	c := start(t, &store.Memory{})
+	ctx := t.Context()
+	data, err := c.PutVolume(ctx, resources.Volume{Name: "data", RetainOnDestroy: true})
+	want := resources.VolumeStatus{Volume: resources.Volume{Name: "data", Driver: "local", Access: "single-writer", RetainOnDestroy: true}}
+	if diff := cmp.Diff(want, data, cmpopts.EquateEmpty()); diff != "" || err != nil {
+		t.Errorf("the put (-want +got):\n%s%v", diff, err)
+	}
+	_, err = c.PutVolume(ctx, resources.Volume{Name: "other", Driver: "nfs"})
+	refused(t, err, http.StatusUnprocessableEntity, "nfs: is missing", "nfs.server")
+
+	if _, err := c.PutService(ctx, storing("db", "data")); err != nil {
+		t.Fatal(err)
+	}
+	if read, err := c.Volume(ctx, "data"); err != nil || !slices.Equal(read.Services, []string{"db"}) {
+		t.Errorf("it reads %+v, %v", read, err)
+	}
+	refused(t, c.DeleteVolume(ctx, "data"), http.StatusConflict, "volume data can't be removed", "db")
+	_, err = c.PutVolume(ctx, resources.Volume{Name: "data", Driver: "plugin"})
+	refused(t, err, http.StatusConflict, "another place", "db")
+	if changed, err := c.PutVolume(ctx, resources.Volume{Name: "data"}); err != nil || changed.Volume.RetainOnDestroy {
+		t.Errorf("its data need not be kept: %+v, %v", changed, err)
+	}
+	if err := c.DeleteService(ctx, "db"); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"data", "nothing"} {
+		if err := c.DeleteVolume(ctx, name); err != nil {
+			t.Errorf("delete %s: %v", name, err)
+		}
+	}
+	if _, err := c.Volume(ctx, "data"); !api.IsNotFound(err) {
+		t.Errorf("after the removal: %v", err)
+	}
+}
+
+// What could never run is refused, with every attribute that is in the way.
+func TestMountsThatCantBe(t *testing.T) {
+	c := start(t, &store.Memory{})
+	ctx := t.Context()
+	for _, v := range []resources.Volume{{Name: "one"}, {Name: "many", Access: "multi-writer"}, {Name: "plugin", Driver: "plugin"}} {
+		if _, err := c.PutVolume(ctx, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.PutService(ctx, storing("db", "one")); err != nil {
+		t.Fatal(err)
+	}
+	scaled, surging, global, sub := storing("web", "plugin"), storing("web", "plugin"), storing("web", "many"), storing("web", "plugin")
+	scaled.Replicas = 3
+	surging.Update.Order = resources.StartFirst
+	global.Mode = resources.ModeGlobal
+	sub.Mounts[0].Subpath = "a"
+	for name, refusal := range map[string]struct {
+		service resources.Service
+		words   []string
+	}{
+		"no such volume":       {storing("web", "none"), []string{"mounts[0].volume: is none", "many, one, plugin", "skerry_volume"}},
+		"several writers":      {scaled, []string{"replicas: is 3", "volume plugin has a single writer", "multi-writer"}},
+		"two at a rollout":     {surging, []string{"update: starts a new replica beside the old one", "stop-first"}},
+		"somebody else's":      {storing("web", "one"), []string{"mounts[0].volume: is one, which service db mounts already"}},
+		"on every node":        {global, []string{"mounts[0].volume: is many", "global service"}},
+		"a part of a plugin's": {sub, []string{"mounts[0].subpath", "plugin"}},
+	} {
+		_, err := c.PutService(ctx, refusal.service)
+		t.Log(name)
+		refused(t, err, http.StatusUnprocessableEntity, refusal.words...)
+	}
+	_, err := c.PutVolume(ctx, resources.Volume{Name: "many"})
+	if err != nil {
+		t.Errorf("a single writer for one that nobody mounts: %v", err)
+	}
+}
+
+// Data that a node has kept is nobody's by accident.
+func TestKeptDataIsAdopted(t *testing.T) {
+	c := start(t, &store.Memory{})
+	ctx := t.Context()
+	if _, err := c.AdoptVolume(ctx, "data"); !api.IsNotFound(err) {
+		t.Errorf("no data: %v", err)
+	}
+	kept := resources.Volume{Name: "data", Driver: "local", Access: "multi-writer", RetainOnDestroy: true}
+	n1 := nodeInfo("n1")
+	n1.Volumes = []resources.Volume{kept}
+	c.byHand(t, n1)
+	_, err := c.PutVolume(ctx, resources.Volume{Name: "data"})
+	refused(t, err, http.StatusConflict, "node n1", "retain_on_destroy", "import")
+	if got, err := c.AdoptVolume(ctx, "data"); err != nil || got.Node != "n1" || !cmp.Equal(got.Volume, kept, cmpopts.EquateEmpty()) {
+		t.Errorf("it is %+v, %v", got, err)
+	}
+	n2 := nodeInfo("n2")
+	n2.Volumes = []resources.Volume{{Name: "data"}, {Name: "twice"}}
+	n1.Volumes = append(n1.Volumes, resources.Volume{Name: "twice"})
+	c.byHand(t, n1)
+	c.byHand(t, n2)
+	_, err = c.AdoptVolume(ctx, "twice")
+	refused(t, err, http.StatusConflict, "n1, n2")
+}
+
+func TestWhoMountsWhat(t *testing.T) {
+	record := func(v resources.Volume, node resources.NodeID) store.Change {
+		return store.PutVolume(resources.VolumeRecord{Volume: v, Node: node})
+	}
+	replica := func(id, node string, volumes ...string) resources.Replica {
+		return resources.Replica{ID: resources.ReplicaID(id), Service: "db", Node: resources.NodeID(node), Template: storing("db", volumes...).Template}
+	}
+	state := (&store.State{}).With(
+		store.PutNode(nodeInfo("n1")), record(resources.Volume{Name: "one", Driver: "plugin"}, ""), record(resources.Volume{Name: "new", Access: "multi-writer"}, ""),
+		record(resources.Volume{Name: "many", Driver: "plugin", Access: "multi-writer"}, ""),
+		store.PutReplica(replica("db-0-old", "n1", "one", "many")),
+	)
+	m := mountsOf(state)
+	for _, c := range []struct {
+		replica resources.Replica
+		want    string
+	}{
+		{replica("db-0-a", "", "one"), "volume one has a single writer, and replica db-0-old has it on node n1 until nothing of it is left there; where that node never comes back, say so: skerry node forget n1"},
+		{replica("db-0-b", "", "many"), ""},
+		{replica("db-0-c", "", "many", "new"), ""},
+		{replica("db-0-d", "", "new"), "volume new gets its node with replica db-0-c first"},
+		{replica("db-0-e", "", "absent"), "there is no volume absent"},
+	} {
+		if got := m.claim(&c.replica); got != c.want {
+			t.Errorf("%s: %q, want %q", c.replica.ID, got, c.want)
+		}
+	}
+	var bound []resources.NodeID
+	for _, change := range settle(state, replica("db-0-c", "n1", "many", "new")) {
+		state = state.With(change)
+	}
+	for _, name := range []string{"new", "many", "one"} {
+		bound = append(bound, state.Volumes[name].Node)
+	}
+	if diff := cmp.Diff([]resources.NodeID{"n1", "", ""}, bound); diff != "" {
+		t.Errorf("nodes of volumes (-want +got):\n%s", diff)
+	}
+}
