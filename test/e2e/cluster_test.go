@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,27 +14,13 @@ import (
 	"github.com/skerry-io/skerry/controlplane/client"
 	"github.com/skerry-io/skerry/resources"
 	"github.com/skerry-io/skerry/test/images"
+	"github.com/skerry-io/skerry/test/testbed"
 )
 
-const clusterConfiguration = `
-resource "skerry_cluster" "home" {
-  name    = "home"
-  servers = [%[1]s]
-  workers = [%[2]s]
-}
-resource "skerry_image" "web" {
-  cluster = skerry_cluster.home.endpoint
-  name    = "web"
-  archive = %[3]q
-}
-resource "skerry_service" "web" {
-  cluster   = skerry_cluster.home.endpoint
-  name      = "web"
-  image     = skerry_image.web.reference
+// fourReplicas are small enough for any machine.
+const fourReplicas = `
   replicas  = 4
-  resources = { cpu = "50m", memory = "32MiB" }
-}
-`
+  resources = { cpu = "50m", memory = "32MiB" }`
 
 // allRun returns once all replicas of the web service run, and counts them by node.
 func allRun(t *testing.T, control *client.Server) map[resources.NodeID]int {
@@ -68,7 +53,7 @@ func TestCluster(t *testing.T) {
 	hosts := startHosts(t, 4)
 	archive := images.Archive(t)
 	configure := func(servers, workers []*dev) string {
-		return fmt.Sprintf(clusterConfiguration, endpoints(servers...), endpoints(workers...), archive)
+		return testbed.Configuration(plain(servers), plain(workers), archive, fourReplicas)
 	}
 	tf := NewTerraform(t, bin, configure(hosts[:1], hosts[3:]))
 	tf.Apply(t)

@@ -41,8 +41,6 @@ func startHosts(t *testing.T, n int) []*dev {
 // skerry is the program that was built for the tests.
 func skerry() string { return filepath.Join(bin, "skerry") }
 
-func endpoints(hosts ...*dev) string { return testbed.Endpoints(plain(hosts)...) }
-
 func controlOf(t *testing.T, hosts ...*dev) *client.Server {
 	return testbed.Control(t, plain(hosts)...)
 }
@@ -176,7 +174,7 @@ func TestServices(t *testing.T) {
 		for _, c := range []struct{ name, service, want string }{
 			{"command", `command = ["/nothing"]` + "\n  entrypoint = [\"/nothing\"]", "CommandNotFound"},
 			{"crash", `env = { EXIT = "3" }`, "exit code 3"},
-			{"port", `ports = [{ target = 8080 }]`, "port 8080/tcp taken by web"},
+			{"port", `ports = [{ target = 8080 }]`, "is 8080/tcp, which service web publishes on every node"},
 			{"memory", `resources = { memory = "1000GiB" }`, "too small in memory"},
 		} {
 			bad := fmt.Sprintf("resource \"skerry_service\" \"bad\" {\n  cluster = skerry_cluster.home.endpoint\n  name = \"bad\"\n  image = skerry_image.web.reference\n  %s\n}\n", c.service)

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 // bin is where the built programs are.
@@ -26,4 +27,23 @@ func TestMain(m *testing.M) {
 		}
 	}
 	os.Exit(m.Run())
+}
+
+// eventually returns once a condition holds that nothing tells of. The condition
+// says what it saw, too, for the failure.
+func eventually(t *testing.T, what string, holds func() (saw string, ok bool)) {
+	t.Helper()
+	deadline := time.Now().Add(2 * patience)
+	look := time.NewTicker(100 * time.Millisecond)
+	defer look.Stop()
+	for {
+		saw, ok := holds()
+		if ok {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: it does not come about within %s; seen last:\n%s", what, 2*patience, saw)
+		}
+		<-look.C
+	}
 }

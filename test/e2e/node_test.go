@@ -35,6 +35,7 @@ type machine struct {
 	disk   string
 	label  string
 	value  string // of the service's variable
+	retain bool   // the data of the volume
 }
 
 const nodeConfiguration = `
@@ -61,18 +62,24 @@ resource "skerry_image" "web" {
   name    = "web"
   archive = %[9]q
 }
+resource "skerry_volume" "rows" {
+  cluster           = skerry_cluster.home.endpoint
+  name              = "rows"
+  retain_on_destroy = %[11]t
+}
 resource "skerry_service" "web" {
   cluster = skerry_cluster.home.endpoint
   name    = "web"
   image   = skerry_image.web.reference
   ports   = [{ target = 8080, published = 80 }]
   env     = { GREETING = %[10]q }
+  mounts  = [{ volume = skerry_volume.rows.name, path = "/data" }]
 }
 `
 
 func (n *nodeTest) configure(t *testing.T, m machine) {
 	t.Helper()
-	text := fmt.Sprintf(nodeConfiguration, n.host.URI, n.key, n.host.Pool, m.image, m.memory, m.disk, n.host.Network, m.label, n.archive, m.value)
+	text := fmt.Sprintf(nodeConfiguration, n.host.URI, n.key, n.host.Pool, m.image, m.memory, m.disk, n.host.Network, m.label, n.archive, m.value, m.retain)
 	if n.tf == nil {
 		n.tf = NewTerraform(t, bin, text)
 		n.tf.Within = []string{"nsenter", "--net=" + n.host.Namespace}
@@ -110,18 +117,27 @@ func sshKey(t *testing.T) string {
 	return path
 }
 
-// explain shows what the node says of itself.
+// explain shows what the nodes say of themselves.
 func (n *nodeTest) explain(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 2*time.Minute)
 	defer cancel()
 	leases := n.virsh(t, "net-dhcp-leases", n.host.Network)
 	t.Log(leases)
-	address := regexp.MustCompile(`[0-9.]+/`).FindString(leases)
-	look := n.host.Command(ctx, "ssh", "-i", n.key, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
-		"root@"+strings.TrimSuffix(address, "/"), "uptime; skerry status; skerry events; podman ps -a; systemctl --failed; journalctl -b -u skerry-agent -u skerry-server -n 60 --no-pager; nft list ruleset")
-	out, err := look.CombinedOutput()
-	t.Logf("the node says (%v):\n%s", err, out)
+	for _, address := range append(regexp.MustCompile(`[0-9.]+/`).FindAllString(leases, -1), workerAddress) {
+		out, err := n.host.SSH(ctx, n.key, strings.TrimSuffix(address, "/"),
+			"uptime; skerry status; skerry events; podman ps -a; systemctl --failed; journalctl -b -u skerry-agent -u skerry-server -n 60 --no-pager; nft list ruleset").CombinedOutput()
+		t.Logf("%s says (%v):\n%s", address, err, out)
+	}
+	consoles, err := filepath.Glob(filepath.Join(n.host.PoolDir, "*-console.log"))
+	if err != nil {
+		t.Log(err)
+	}
+	for _, path := range consoles {
+		if log, err := os.ReadFile(path); err == nil {
+			t.Logf("%s:\n%s", filepath.Base(path), log[max(0, len(log)-8000):])
+		}
+	}
 }
 
 // answers asks the service until it says what is wanted.
@@ -165,22 +181,23 @@ func TestNode(t *testing.T) {
 	}
 	trixie, bookworm := nodeImage(t, "trixie"), nodeImage(t, "bookworm")
 	n := &nodeTest{host: libvirttest.Start(t), key: sshKey(t), archive: images.Archive(t)}
-	m := machine{image: trixie, memory: "1GiB", disk: "4GiB", label: "a", value: "hello"}
+	m := machine{image: trixie, memory: "1GiB", disk: "4GiB", label: "a", value: "hello", retain: true}
 	n.configure(t, m)
-	t.Cleanup(func() {
-		if t.Failed() {
-			if log, err := os.ReadFile(filepath.Join(n.host.PoolDir, "one-console.log")); err == nil {
-				t.Logf("the console:\n%s", log[max(0, len(log)-4000):])
-			}
-		}
-	})
 
+	r := &rows{run: func(t *testing.T, command string) string {
+		t.Helper()
+		return n.skerry(t, n.tf.Attribute(t, "skerry_node.one", "address").(string), command)
+	}}
 	step := func(name string, f func(t *testing.T)) {
 		t.Helper()
 		if t.Failed() {
 			return
 		}
-		if !t.Run(name, f) {
+		passed := t.Run(name, func(t *testing.T) {
+			f(t)
+			r.write(t)
+		})
+		if !passed {
 			n.explain(t)
 		}
 	}
@@ -214,6 +231,7 @@ func TestNode(t *testing.T) {
 		n.tf.Run(t, "import", "skerry_node.one", n.host.Pool+"/one")
 		n.tf.Run(t, "import", "skerry_cluster.home", node)
 		n.tf.Run(t, "import", "skerry_image.web", "web="+n.archive+"@"+cluster)
+		n.tf.Run(t, "import", "skerry_volume.rows", "rows@"+cluster)
 		n.tf.Run(t, "import", "skerry_service.web", "web@"+cluster)
 		n.tf.Settled(t)
 	})
@@ -242,6 +260,19 @@ func TestNode(t *testing.T) {
 		if revision := n.tf.Attribute(t, "skerry_service.web", "revision"); fmt.Sprint(revision) != "2" {
 			t.Errorf("the service begins anew: its revision is %v, and it was changed once", revision)
 		}
+	})
+
+	step("the data outlives a destroy of everything, and comes back", func(t *testing.T) {
+		n.tf.Destroy(t)
+		if left := n.files(t); len(left) == 0 {
+			t.Fatal("nothing is left of the node, and its disk had data to keep")
+		}
+		n.tf.Run(t, "apply", "-auto-approve", "-no-color", "-target=skerry_cluster.home")
+		n.tf.Run(t, "import", "skerry_volume.rows", "rows@"+n.tf.Attribute(t, "skerry_cluster.home", "endpoint").(string))
+		m.retain = false
+		n.configure(t, m)
+		n.tf.Apply(t)
+		n.answers(t, "changed")
 	})
 
 	n.tf.Destroy(t)

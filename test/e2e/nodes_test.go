@@ -3,8 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +10,9 @@ import (
 	"github.com/skerry-io/skerry/test/images"
 	"github.com/skerry-io/skerry/test/libvirttest"
 )
+
+// workerAddress is that of the node whose address is fixed.
+const workerAddress = "192.168.122.200"
 
 // Two nodes: one is the server, and the other a worker with an address of its
 // own. The web service would rather be on the worker.
@@ -33,7 +34,7 @@ resource "skerry_node" "two" {
   image    = { source = %[4]q }
   memory   = "1GiB"
   labels   = { role = "worker" }
-  networks = [{ network = %[5]q, address = "192.168.122.200/24", gateway = "192.168.122.1" }]
+  networks = [{ network = %[5]q, address = "%[7]s/24", gateway = "192.168.122.1" }]
 }
 resource "skerry_cluster" "home" {
   name    = "home"
@@ -67,22 +68,15 @@ func TestTwoNodes(t *testing.T) {
 		t.Skip("boots VMs; left out by -short")
 	}
 	n := &nodeTest{host: libvirttest.Start(t), key: sshKey(t), archive: images.Archive(t)}
-	n.tf = NewTerraform(t, bin, fmt.Sprintf(nodesConfiguration, n.host.URI, n.key, n.host.Pool, nodeImage(t, "trixie"), n.host.Network, n.archive))
+	n.tf = NewTerraform(t, bin, fmt.Sprintf(nodesConfiguration, n.host.URI, n.key, n.host.Pool, nodeImage(t, "trixie"), n.host.Network, n.archive, workerAddress))
 	n.tf.Within = []string{"nsenter", "--net=" + n.host.Namespace}
-	t.Cleanup(func() {
-		for _, name := range []string{"one", "two"} {
-			if log, err := os.ReadFile(filepath.Join(n.host.PoolDir, name+"-console.log")); err == nil && t.Failed() {
-				t.Logf("the console of %s:\n%s", name, log[max(0, len(log)-3000):])
-			}
-		}
-	})
 	step := func(name string, f func(t *testing.T)) {
 		t.Helper()
 		if !t.Failed() && !t.Run(name, f) {
 			n.explain(t)
 		}
 	}
-	const two = "192.168.122.200"
+	const two = workerAddress
 	var one string
 	step("both come up", func(t *testing.T) {
 		n.tf.Apply(t)
@@ -90,23 +84,39 @@ func TestTwoNodes(t *testing.T) {
 		one, _ = n.tf.Attribute(t, "skerry_node.one", "address").(string)
 		answers(t, n.host.Client(), "http://"+two+"/", "hello from web-0-")
 	})
+	step("a replica finds and reaches one on the other node", func(t *testing.T) {
+		link := n.on(t, one, "ip -d link show skerry-wg")
+		if !strings.Contains(link, "wireguard") {
+			t.Errorf("the way between the nodes is not the kernel's WireGuard:\n%s", link)
+		}
+		n.finds(t, one)
+	})
 	step("agent and server are killed, and nobody notices", func(t *testing.T) {
+		requests := n.keepAsking(t, "http://"+one+"/")
+		defer requests.hold(t)
 		before := n.on(t, one, "podman ps --no-trunc --format '{{.ID}} {{.StartedAt}}'")
 		n.on(t, one, "systemctl kill --signal=KILL skerry-agent skerry-server; until systemctl is-active skerry-agent skerry-server; do sleep 0.2; done")
 		n.tf.Settled(t)
 		if after := n.on(t, one, "podman ps --no-trunc --format '{{.ID}} {{.StartedAt}}'"); before != after || before == "" {
 			t.Errorf("containers before: %s, after: %s", before, after)
 		}
+		n.finds(t, one)
+		n.on(t, two, "systemctl kill --signal=KILL skerry-agent; until systemctl is-active skerry-agent; do sleep 0.2; done")
+		n.finds(t, one)
 	})
 	step("a clock jumps", func(t *testing.T) {
 		before := n.skerry(t, one, "replicas")
+		// It would keep the wrong time for the next boot, which is soon.
+		n.on(t, two, "systemctl stop systemd-timesyncd")
 		for _, jump := range []string{"+1 hour", "-1 hour"} {
 			n.on(t, two, "date --set '"+jump+"'")
 			wrong := jump == "+1 hour"
-			n.await(t, "the cluster hears of the clock after "+jump, func() bool {
-				return strings.Contains(n.skerry(t, one, "nodes"), "ClockSkew") == wrong
+			eventually(t, "the cluster hears of the clock after "+jump, func() (string, bool) {
+				nodes := n.skerry(t, one, "nodes")
+				return nodes, strings.Contains(nodes, "ClockSkew") == wrong
 			})
 		}
+		n.on(t, two, "systemctl start systemd-timesyncd")
 		n.tf.Settled(t)
 		if after := n.skerry(t, one, "replicas"); firstColumns(before) != firstColumns(after) {
 			t.Errorf("replicas before:\n%s\nafter:\n%s", before, after)
@@ -119,24 +129,24 @@ func TestTwoNodes(t *testing.T) {
 		refused := 0
 		client := n.host.Client()
 		client.Timeout = time.Second
-		n.await(t, "the service answers at the other node", func() bool {
+		eventually(t, "the service answers at the other node", func() (string, bool) {
 			for _, address := range []string{two, one} {
 				if page, err := get(t.Context(), client, "http://"+address+"/"); err == nil {
 					t.Logf("after %s and %d requests that failed: %s", time.Since(began).Round(100*time.Millisecond), refused, page)
-					return true
+					return page, true
 				}
 			}
 			refused++
-			return false
+			return "no answer", false
 		})
 		t.Logf("$ skerry status\n%s\n$ skerry events\n%s", n.skerry(t, one, "status"), n.skerry(t, one, "events"))
 	})
 	step("an apply brings the worker back", func(t *testing.T) {
 		n.tf.Apply(t)
 		n.tf.Settled(t)
-		n.await(t, "the worker is ready, and nothing runs twice", func() bool {
+		eventually(t, "the worker is ready, and nothing runs twice", func() (string, bool) {
 			nodes, replicas := n.skerry(t, one, "nodes"), n.skerry(t, one, "replicas")
-			return strings.Count(nodes, " ready ") == 2 && strings.Count(replicas, "web-0-") == 1 && strings.Count(replicas, "pair-") == 2
+			return nodes + replicas, strings.Count(nodes, " ready ") == 2 && strings.Count(replicas, "web-0-") == 1 && strings.Count(replicas, "pair-") == 2
 		})
 		t.Logf("$ skerry status\n%s", n.skerry(t, one, "status"))
 	})
@@ -146,13 +156,72 @@ func TestTwoNodes(t *testing.T) {
 	}
 }
 
+// finds lets the replica on a node reach the service on the other one by each of
+// its names, and not the node itself.
+func (n *nodeTest) finds(t *testing.T, node string) {
+	t.Helper()
+	replica := ""
+	for line := range strings.Lines(n.skerry(t, node, "replicas pair")) {
+		if fields := strings.Fields(line); len(fields) > 1 && fields[1] == "one" {
+			replica = fields[0]
+		}
+	}
+	for _, name := range []string{"web", "0.web", "replicas.web.default", "web.default.skerry.internal"} {
+		said := n.skerry(t, node, "exec "+replica+" -- /web -fetch http://"+name+":8080/")
+		if !strings.Contains(said, "hello from web-0-") {
+			t.Errorf("%s reaches %q at %s", replica, said, name)
+		}
+	}
+	said := n.on(t, node, "skerry exec "+replica+" -- /web -fetch http://"+node+":5058/ 2>&1 || true")
+	if !strings.Contains(said, "connection refused") {
+		t.Errorf("%s reaches its node: %s", replica, said)
+	}
+}
+
+// requests are made without a pause, until they are held against what they found.
+type requests struct {
+	end    context.CancelFunc
+	ended  chan struct{}
+	count  int
+	failed []error
+}
+
+// keepAsking asks a URL again and again, on a new connection each time.
+func (n *nodeTest) keepAsking(t *testing.T, url string) *requests {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	r := &requests{end: cancel, ended: make(chan struct{})}
+	client := n.host.Client()
+	client.Timeout = 10 * time.Second
+	go func() {
+		defer close(r.ended)
+		for ctx.Err() == nil {
+			if _, err := get(ctx, client, url); err != nil && ctx.Err() == nil {
+				r.failed = append(r.failed, fmt.Errorf("at %s: %w", time.Now().UTC().Format(time.TimeOnly+".000"), err))
+			}
+			r.count++
+		}
+	}()
+	return r
+}
+
+// hold ends the requests, and expects that none has failed.
+func (r *requests) hold(t *testing.T) {
+	t.Helper()
+	r.end()
+	<-r.ended
+	t.Logf("%d requests, %d failed", r.count, len(r.failed))
+	if len(r.failed) > 0 || r.count < 10 {
+		t.Errorf("of %d requests failed %d, from %v to %v", r.count, len(r.failed), r.failed[:min(1, len(r.failed))], r.failed[max(0, len(r.failed)-1):])
+	}
+}
+
 // on runs a command on a node, and gives what it says.
 func (n *nodeTest) on(t *testing.T, address, command string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	out, err := n.host.Command(ctx, "ssh", "-i", n.key, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
-		"root@"+address, command).CombinedOutput()
+	out, err := n.host.SSH(ctx, n.key, address, command).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s on %s: %v: %s", command, address, err, out)
 	}
@@ -162,20 +231,6 @@ func (n *nodeTest) on(t *testing.T, address, command string) string {
 func (n *nodeTest) skerry(t *testing.T, server, command string) string {
 	t.Helper()
 	return n.on(t, server, "skerry "+command)
-}
-
-// await returns once a condition holds that nothing tells of.
-func (n *nodeTest) await(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(2 * patience)
-	look := time.NewTicker(100 * time.Millisecond)
-	defer look.Stop()
-	for !holds() {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: it does not come about within %s", what, 2*patience)
-		}
-		<-look.C
-	}
 }
 
 // firstColumns leaves the replicas and their nodes of a list: ages change.

@@ -3,7 +3,6 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/skerry-io/skerry/resources"
 	"github.com/skerry-io/skerry/test/images"
+	"github.com/skerry-io/skerry/test/testbed"
 )
 
 // operate runs skerry with the endpoint of the host, and gives its output and
@@ -43,7 +43,7 @@ func TestOperations(t *testing.T) {
 	hosts := startHosts(t, 2)
 	d := hosts[0]
 	archive := images.Archive(t)
-	tf := NewTerraform(t, bin, fmt.Sprintf(clusterConfiguration, endpoints(hosts[0]), endpoints(hosts[1]), archive))
+	tf := NewTerraform(t, bin, testbed.Configuration(plain(hosts[:1]), plain(hosts[1:2]), archive, fourReplicas))
 	tf.Apply(t)
 	t.Cleanup(func() { tf.Try(t, "destroy", "-auto-approve") }) //nolint:errcheck // the hosts go anyway
 

@@ -19,6 +19,12 @@ func (h *Host) Command(ctx context.Context, name string, args ...string) *exec.C
 	return exec.CommandContext(ctx, "nsenter", append([]string{"--net=" + h.Namespace, name}, args...)...)
 }
 
+// SSH gives a command that runs a command line on a machine as root. It trusts
+// whatever host key the machine shows: the way there is the test's own.
+func (h *Host) SSH(ctx context.Context, key, address, line string) *exec.Cmd {
+	return h.Command(ctx, "ssh", "-i", key, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=30", "root@"+address, line)
+}
+
 // Inside runs a program where the daemons and VMs run: it sees the host's
 // processes under the numbers that they have there, and the host's /etc/libvirt,
 // /run/libvirt and /var/lib/libvirt.

@@ -11,10 +11,13 @@
 //	DEAF      ignore SIGTERM, if not empty
 //	ECHO      say what is typed, and exit with this code at its end
 //	LINES     write so many numbered lines of 100 bytes first
+//	FETCH     get this URL, say what it answers, and exit
 //
 // GET / answers with greeting, host name and version; /env with its
 // environment; /crash exits with code 3; /eat?mib=N takes memory; /health with
-// 200, or whatever /health?be=STATUS has said.
+// 200, or whatever /health?be=STATUS has said; /slow?ms=N after so long; /bytes?mib=N
+// with so much; /client with the address that the call came from. A datagram to the same port is answered
+// with the host name.
 package main
 
 import (
@@ -25,6 +28,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -32,6 +36,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // version is set by the linker.
@@ -48,7 +53,26 @@ func main() {
 		deaf     = flag.Bool("deaf", os.Getenv("DEAF") != "", "ignore SIGTERM")
 	)
 	echo := flag.String("echo", os.Getenv("ECHO"), "say what is typed, and exit with this code at its end")
+	fetched := flag.String("fetch", os.Getenv("FETCH"), "get this URL, say what it answers, and exit")
+	appended := flag.String("append", "", "add the greeting to this file as a line, and exit once it is on the disk")
+	shown := flag.String("show", "", "show this file, and exit")
 	flag.Parse()
+	if *appended != "" {
+		keep(*appended, *greeting)
+		return
+	}
+	if *shown != "" {
+		text, err := os.ReadFile(*shown)
+		if err != nil {
+			log.Fatal(err)
+		}
+		os.Stdout.Write(text) //nolint:errcheck // who asked has gone
+		return
+	}
+	if *fetched != "" {
+		fetch(*fetched)
+		return
+	}
 	if *echo != "" {
 		if _, err := io.Copy(os.Stdout, os.Stdin); err != nil {
 			log.Fatal(err)
@@ -107,13 +131,82 @@ func serve(ctx context.Context, listen, greeting string) {
 		w.WriteHeader(int(health.Load()))
 		_, _ = fmt.Fprintln(w, "as asked")
 	})
+	mux.HandleFunc("/slow", func(_ http.ResponseWriter, r *http.Request) {
+		time.Sleep(time.Duration(number(r.FormValue("ms"))) * time.Millisecond)
+	})
+	mux.HandleFunc("/bytes", func(w http.ResponseWriter, r *http.Request) {
+		block := make([]byte, 1<<20)
+		for range number(r.FormValue("mib")) {
+			if _, err := w.Write(block); err != nil {
+				return
+			}
+		}
+	})
+	mux.HandleFunc("/client", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = fmt.Fprintln(w, r.RemoteAddr)
+	})
+	datagrams, err := net.ListenPacket("udp", listen)
+	if err != nil {
+		log.Fatal(err)
+	}
+	go answer(datagrams, hostname)
 	server := &http.Server{Addr: listen, Handler: mux}
-	context.AfterFunc(ctx, func() { _ = server.Shutdown(context.WithoutCancel(ctx)) })
+	// What has begun is answered before the program ends.
+	answered := make(chan struct{})
+	context.AfterFunc(ctx, func() {
+		_ = server.Shutdown(context.WithoutCancel(ctx))
+		close(answered)
+	})
 	log.Printf("listening on %s", listen)
 	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 		log.Fatal(err)
 	}
+	<-answered
 	log.Print("bye")
+}
+
+// answer answers each datagram.
+func answer(datagrams net.PacketConn, hostname string) {
+	buffer := make([]byte, 1500)
+	for {
+		_, from, err := datagrams.ReadFrom(buffer)
+		if err != nil {
+			log.Fatal(err)
+		}
+		_, _ = datagrams.WriteTo([]byte(hostname), from)
+	}
+}
+
+// keep adds a line to a file.
+func keep(path, line string) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err == nil {
+		_, err = file.WriteString(line + "\n")
+	}
+	if err == nil {
+		err = file.Sync()
+	}
+	if err == nil {
+		err = file.Close()
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+// fetch gets a URL.
+func fetch(url string) {
+	response, err := (&http.Client{Timeout: 20 * time.Second}).Get(url) //nolint:noctx // it is all that the program does
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if _, err := io.Copy(os.Stdout, response.Body); err != nil {
+		log.Fatal(err)
+	}
+	if response.StatusCode != http.StatusOK {
+		log.Fatal(response.Status)
+	}
 }
 
 // eaten holds what eat took, and mu guards it.
