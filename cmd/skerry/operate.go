@@ -205,9 +205,11 @@ func logsCommand(logger func() *slog.Logger) *cobra.Command {
 	r := reachFlags(c, logger)
 	var o resources.LogOptions
 	c.Flags().BoolVarP(&o.Follow, "follow", "f", false, "go on with what is written from now on, until the replica is gone")
+	c.Flags().BoolVarP(&o.Previous, "previous", "p", false, "what the run wrote that ended last, before the present one")
 	c.Flags().IntVar(&o.Tail, "tail", -1, "only so many of the last lines")
 	c.Flags().BoolVar(&o.Timestamps, "timestamps", false, "begin each line with its time")
 	since := c.Flags().Duration("since", 0, "only what is no older than this, as in 10m")
+	c.MarkFlagsMutuallyExclusive("follow", "previous")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if *since > 0 {
 			o.Since = time.Now().Add(-*since)
