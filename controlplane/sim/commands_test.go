@@ -35,11 +35,15 @@ var commands = map[string]func(s *scenario, words []string) []string{
 	"boot":      onMachines((*machine).boot),
 	"restart":   onMachines(func(m *machine) { m.kill(); m.boot() }),
 	"cut":       onMachines(func(m *machine) { m.cluster.sever(m, true) }),
-	"heal":      onMachines(func(m *machine) { m.cluster.sever(m, false) }),
-	"clock":     (*scenario).clock,
-	"stall":     (*scenario).stall,
-	"stop":      onMachines((*machine).pause),
-	"resume":    onMachines((*machine).resume),
+	"part": func(s *scenario, words []string) []string {
+		s.separate(s.get(words[0]), s.get(words[1]), true)
+		return nil
+	},
+	"heal":   onMachines(func(m *machine) { m.cluster.sever(m, false) }),
+	"clock":  (*scenario).clock,
+	"stall":  (*scenario).stall,
+	"stop":   onMachines((*machine).pause),
+	"resume": onMachines((*machine).resume),
 }
 
 func nothing(resources.ReplicaID) bool { return false }
