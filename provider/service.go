@@ -83,7 +83,7 @@ func (s *Service) take(status resources.ServiceStatus) []string {
 	s.Service = status.Service
 	s.fill(status)
 	// A plan compares what is wanted, and would call this up to date.
-	if status.State == resources.ServiceFailed {
+	if status.State == resources.ServiceFailed || status.State == resources.ServiceWaiting {
 		return []string{fmt.Sprintf("service %s does not run as it is wanted: %s", s.Name, status.Message)}
 	}
 	return nil
@@ -131,18 +131,18 @@ func putService(ctx context.Context, c *Connections, s *Service) error {
 // nothing, or what went wrong. A rollback is waited for as well, so that the
 // error tells what runs in the end.
 func outcome(revision int, now resources.ServiceStatus) (more bool, err error) {
-	name := now.Service.Name
+	name, failed := now.Service.Name, now.State == resources.ServiceFailed || now.State == resources.ServiceWaiting
 	back := now.Revision > revision && now.RolledBack == revision
 	switch {
 	case now.Revision > revision && !back:
 		return false, fmt.Errorf("service %s was changed by somebody else meanwhile: revision %d came after revision %d; plan again", name, now.Revision, revision)
 	case back && now.State == resources.ServiceRunning:
 		return false, fmt.Errorf("service %s: %s\nRevision %d runs in its place, with what ran before. Correct the service, and apply again", name, now.Message, now.Revision)
-	case back && now.State == resources.ServiceFailed:
+	case back && failed:
 		return false, fmt.Errorf("service %s: its rollback to what ran before can't run either: %s", name, now.Message)
-	case now.State == resources.ServiceFailed && now.Stable > 0 && now.Stable != revision:
+	case failed && now.Stable > 0 && now.Stable != revision:
 		return false, fmt.Errorf("service %s: revision %d can't run: %s\nThe rollout is paused (update.on_failure): what ran before goes on as far as it was not replaced, and the rollout goes on once the new replicas run", name, revision, now.Message)
-	case now.State == resources.ServiceFailed:
+	case failed:
 		return false, fmt.Errorf("service %s can't run: %s", name, now.Message)
 	default:
 		return now.State != resources.ServiceRunning, nil

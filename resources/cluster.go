@@ -143,6 +143,8 @@ type ClusterRecord struct {
 	Away []NodeID `json:"away,omitempty"`
 	// Nodes may be in the cluster: those that were let in, and not removed.
 	Nodes []NodeID `json:"nodes"`
+	// Rebalance is how many moves are left to make of a rebalancing that was asked for.
+	Rebalance int `json:"rebalance,omitempty"`
 }
 
 // Wanted are the nodes that are to run the control plane now, sorted.
@@ -165,4 +167,7 @@ type ClusterStatus struct {
 	Waiting string `json:"waiting,omitempty"`
 	// Failed is true where that does not change by itself.
 	Failed bool `json:"failed,omitempty"`
+	// Rebalance is how many moves are left to make of a rebalancing that was asked
+	// for, at most; zero once it is over.
+	Rebalance int `json:"rebalance,omitempty"`
 }

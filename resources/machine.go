@@ -80,6 +80,7 @@ type ServiceState string
 const (
 	ServiceRolling ServiceState = "rolling" // replicas of the revision are on their way
 	ServiceRunning ServiceState = "running" // all replicas of the revision run
+	ServiceWaiting ServiceState = "waiting" // the revision has run whole, and replicas of it find no node now; Message says why
 	ServiceFailed  ServiceState = "failed"  // the revision can't run; Message says why
 )
 
@@ -124,9 +125,9 @@ type ReplicaSummary struct {
 
 // Rebalance is what a rebalancing of the cluster comes to.
 type Rebalance struct {
-	// Moves are all that would make it better, Begun those that have begun.
-	Moves []Move      `json:"moves"`
-	Begun []ReplicaID `json:"begun"`
+	// Moves are all that would make it better. The leader makes them, unless it is
+	// only asked.
+	Moves []Move `json:"moves"`
 }
 
 // Move is a replica that would be better off on another node.

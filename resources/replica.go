@@ -78,6 +78,9 @@ type ReplicaStatus struct {
 	Address string `json:"address,omitempty"`
 	// StartedAt is when the present run began.
 	StartedAt time.Time `json:"started_at,omitzero"`
+	// PreviousStartedAt is when the run began that ended last; zero where none has,
+	// or the agent began since.
+	PreviousStartedAt time.Time `json:"previous_started_at,omitzero"`
 	// ReadySince is when the leader first heard that the present run is ready.
 	// The leader writes it, by its own clock, and the agent never does.
 	ReadySince time.Time `json:"ready_since,omitzero"`

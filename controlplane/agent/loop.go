@@ -605,7 +605,7 @@ func (l *loop) judge(ctx context.Context, r resources.Replica, c resources.Conta
 		unhealthy := u.history.unhealthy
 		u.history = u.history.ended(r, c, now)
 		s := &u.status
-		s.ExitCode, s.LogTail = &c.ExitCode, tail
+		s.ExitCode, s.LogTail, s.PreviousStartedAt = &c.ExitCode, tail, c.StartedAt.UTC()
 		s.Reason, s.Message = resources.ReasonCrashed, fmt.Sprintf("the container ended after %s", lasted(c).Round(time.Millisecond))
 		switch {
 		case c.OOMKilled:

@@ -100,9 +100,9 @@ func (s *Server) WatchEvents(ctx context.Context, see func([]resources.Event) (m
 	return watch(ctx, s.connection, "/v1/events", see)
 }
 
-// Rebalance proposes moves of replicas to where they would be placed today, and
-// begins them unless it is only asked: of each service one that is not on the
-// move yet.
+// Rebalance proposes moves of replicas to where they would be placed today. The
+// leader makes them unless it is only asked, of each service one at a time; see
+// ClusterStatus.Rebalance.
 func (s *Server) Rebalance(ctx context.Context, onlyAsk bool) (resources.Rebalance, error) {
 	var said resources.Rebalance
 	path := "/v1/rebalance"

@@ -125,11 +125,18 @@ func (s *survey) needless(l slot) []int {
 	}
 	old := s.bestFirst(l.old)
 	if len(l.current) > 0 && !s.failing() {
-		if r := s.replicas[s.bestFirst(l.current)[0]]; r.proven || s.needsRoom(r) {
+		if r := s.replicas[s.bestFirst(l.current)[0]]; r.proven || s.needsRoom(r) || s.waitsForOld(r) {
 			return append(rest, old...)
 		}
 	}
 	return append(rest, old[1:]...)
+}
+
+// waitsForOld is true for a replica that finds no place, maybe because of what the
+// old one in its slot has, such as a volume; and where the old one would have gone
+// first, had its node not been lost for a while.
+func (s *survey) waitsForOld(r replica) bool {
+	return r.Node == "" && r.Waiting != "" && s.update.Order != resources.StartFirst
 }
 
 // bestFirst sorts replicas by how far they are. Of two that are as far, the

@@ -61,8 +61,10 @@ type survey struct {
 	proven    map[run]int
 	// done counts the proven replicas of the present revision in their slots.
 	done int
-	// failure says why a replica of the revision can't run.
-	failure string
+	// failure says why a replica of the revision can't run; roomless is true where
+	// all that do not only find no node.
+	failure  string
+	roomless bool
 	// forgot is true where the place of a replica has just become free, and
 	// progressed where the rollout has come forward since it was last written.
 	forgot, progressed bool
@@ -105,7 +107,7 @@ func look(service resources.ServiceRecord, replicas []*resources.Replica, v View
 			}
 		}
 	}
-	s.failure = s.firstFailure()
+	s.failure, s.roomless = s.firstFailure()
 	s.progressed = forgot || s.done > service.Rollout.Done
 	return s
 }
@@ -176,17 +178,30 @@ func (s *survey) complete() bool {
 func (s *survey) resting() bool { return s.size == 0 && s.total == 0 }
 
 // firstFailure says why the first replica of the revision that can't run
-// doesn't; nothing while each may still come to run.
-func (s *survey) firstFailure() string {
+// doesn't, and whether none has failed in another way than to find no node;
+// nothing while each may still come to run.
+func (s *survey) firstFailure() (why string, roomless bool) {
 	frees, inSlot := s.freeing()
+	roomless = true
 	for _, r := range s.replicas {
 		status := s.view.Seen[r.ID]
 		switch {
 		case r.state != down || !r.current:
 		case s.needsRoom(r) && !frees && !inSlot[r.Slot]:
-			return fmt.Sprintf("replica %s: %s: %s%s", r.ID, resources.ReasonNoPlace, r.Waiting, s.hint(r))
+			why = cmp.Or(why, fmt.Sprintf("replica %s: %s: %s%s", r.ID, resources.ReasonNoPlace, r.Waiting, s.hint(r)))
 		case broken(status):
-			return fmt.Sprintf("replica %s on node %s: %s", r.ID, s.view.Nodes[r.Node].Name, tell(status))
+			why, roomless = cmp.Or(why, fmt.Sprintf("replica %s on node %s: %s", r.ID, s.view.Nodes[r.Node].Name, tell(status))), false
+		}
+	}
+	return why, roomless && why != ""
+}
+
+// waitsForNode says which replica waits for a node though the revision has run
+// whole, and why; nothing where none does.
+func (s *survey) waitsForNode() string {
+	for _, r := range s.replicas {
+		if !s.rolling && r.current && r.state == down && r.Node == "" && r.Waiting != "" {
+			return fmt.Sprintf("replica %s waits for a node: %s", r.ID, r.Waiting)
 		}
 	}
 	return ""

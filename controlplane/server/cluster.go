@@ -31,7 +31,7 @@ func (s *Server) watchCluster(w http.ResponseWriter, r *http.Request) {
 func (s *Server) clusterStatus(state *store.State) resources.ClusterStatus {
 	status := resources.ClusterStatus{
 		ClusterConfig: s.Cluster, Leader: s.Self.Node,
-		Wanted: state.Cluster.Wanted(), Members: slices.Sorted(maps.Keys(state.Servers)),
+		Wanted: state.Cluster.Wanted(), Members: slices.Sorted(maps.Keys(state.Servers)), Rebalance: state.Cluster.Rebalance,
 	}
 	status.Servers, status.Server = addressesOf(state), nil
 	status.Waiting, status.Failed = s.walk.get()

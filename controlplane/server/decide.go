@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -48,6 +49,8 @@ func decide(v *view) *decision {
 	}
 	addresses := overlay.NewAllocator(clusterOf(d.state))
 	d.place(v, addresses)
+	d.rebalance(v)
+	d.tellDrains(v)
 	d.connect(addresses)
 	d.changes = lastOfEachKey(d.changes)
 	return d
@@ -113,7 +116,7 @@ func firstLine(text string) string {
 // may not stay where they are.
 func (d *decision) place(v *view, addresses *overlay.Allocator) {
 	cluster, pending := v.cluster(d.state)
-	d.leave(v, cluster.Misplaced())
+	d.leave(v, cluster.Misplaced(), math.MaxInt)
 	pending = d.mount(pending)
 	var changes []store.Change
 	for _, decision := range cluster.Place(pending) {
@@ -213,10 +216,10 @@ func (d *decision) serve(addresses *overlay.Allocator) {
 // leave stops replicas that may not stay where they are: of each service one,
 // and the next one once its new replica has come up. What fails holds nobody up:
 // its node may be drained because of it. One that finds no place does, so that
-// the others go on where they are.
-func (d *decision) leave(v *view, misplaced []schedule.Misplacement) {
+// the others go on where they are. It stops no more than most, and says how many.
+func (d *decision) leave(v *view, misplaced []schedule.Misplacement, most int) (stopped int) {
 	if len(misplaced) == 0 {
-		return
+		return 0
 	}
 	moving := map[string]bool{}
 	for _, r := range sortedReplicas(d.state) {
@@ -228,14 +231,16 @@ func (d *decision) leave(v *view, misplaced []schedule.Misplacement) {
 	}
 	for _, m := range misplaced {
 		r := d.state.Replicas.Get(m.Replica)
-		if moving[r.Service] && rollout.Ready(v.seen[r.ID]) {
+		if moving[r.Service] && rollout.Ready(v.seen[r.ID]) || stopped >= most {
 			continue
 		}
+		stopped++
 		moving[r.Service] = true
 		r.Wanted = false
 		d.change(store.PutReplica(r))
 		d.told = append(d.told, resources.Event{Object: "replica/" + string(r.ID), Reason: "Moved", Message: "it leaves, since " + m.Reason})
 	}
+	return stopped
 }
 
 func newReplica(service string, slot int, revision resources.Revision, now time.Time) resources.Replica {

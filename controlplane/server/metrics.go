@@ -128,7 +128,7 @@ func (v *view) countNodes() (states, conditions map[string]int) {
 }
 
 func (v *view) countServices() map[string]int {
-	states := map[string]int{string(resources.ServiceRolling): 0, string(resources.ServiceRunning): 0, string(resources.ServiceFailed): 0}
+	states := map[string]int{string(resources.ServiceRolling): 0, string(resources.ServiceRunning): 0, string(resources.ServiceWaiting): 0, string(resources.ServiceFailed): 0}
 	for _, service := range v.state.Services {
 		states[string(v.status(service).State)]++
 	}

@@ -198,6 +198,9 @@ func (s *Server) lead(ctx context.Context, st store.Store, now time.Time, told *
 	for _, e := range d.told {
 		s.events.add(e.Object, e.Reason, e.Message, now)
 	}
+	if state.Cluster.Rebalance > 0 && d.state.Cluster.Rebalance == 0 {
+		s.events.add("cluster/"+s.Cluster.Name, "Rebalanced", "no further replica moves", now)
+	}
 	return d.wake, nil
 }
 

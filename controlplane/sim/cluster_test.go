@@ -101,6 +101,8 @@ func (c *cluster) close() {
 	c.user.up = false
 	c.user.mu.Unlock()
 	c.network.close()
+	// A connection that nobody waits for any more may be under way still.
+	<-time.After(time.Minute)
 }
 
 // machinesOf lists machines, sorted by name: servers, or nodes.

@@ -16,29 +16,34 @@ import (
 
 // commands are the words that a line begins with.
 var commands = map[string]func(s *scenario, words []string) []string{
-	"servers":  func(*scenario, []string) []string { return nil },
-	"nodes":    (*scenario).addNodes,
-	"service":  (*scenario).putService,
-	"delete":   (*scenario).deleteService,
-	"advance":  (*scenario).advance,
-	"status":   (*scenario).status,
-	"show":     (*scenario).show,
-	"drain":    availability(resources.NodeDrained),
-	"cordon":   availability(resources.NodeCordoned),
-	"uncordon": availability(resources.NodeActive),
-	"crash":    (*scenario).crash,
-	"fail":     (*scenario).fail,
-	"slow":     (*scenario).fail,
-	"mend":     onNodes(func(m *machine) { m.containers.mend() }),
-	"kill":     onMachines(func(m *machine) { m.powerOff(nothing) }),
-	"boot":     onMachines((*machine).boot),
-	"restart":  onMachines(func(m *machine) { m.kill(); m.boot() }),
-	"cut":      onMachines(func(m *machine) { m.cluster.sever(m, true) }),
-	"heal":     onMachines(func(m *machine) { m.cluster.sever(m, false) }),
-	"clock":    (*scenario).clock,
-	"stall":    (*scenario).stall,
-	"stop":     onMachines((*machine).pause),
-	"resume":   onMachines((*machine).resume),
+	"servers":   func(*scenario, []string) []string { return nil },
+	"nodes":     (*scenario).addNodes,
+	"service":   (*scenario).putService,
+	"delete":    (*scenario).deleteService,
+	"advance":   (*scenario).advance,
+	"status":    (*scenario).status,
+	"show":      (*scenario).show,
+	"drain":     availability(resources.NodeDrained),
+	"cordon":    availability(resources.NodeCordoned),
+	"uncordon":  availability(resources.NodeActive),
+	"rebalance": (*scenario).rebalance,
+	"crash":     (*scenario).crash,
+	"fail":      (*scenario).fail,
+	"slow":      (*scenario).fail,
+	"mend":      onNodes(func(m *machine) { m.containers.mend() }),
+	"kill":      onMachines(func(m *machine) { m.powerOff(nothing) }),
+	"boot":      onMachines((*machine).boot),
+	"restart":   onMachines(func(m *machine) { m.kill(); m.boot() }),
+	"cut":       onMachines(func(m *machine) { m.cluster.sever(m, true) }),
+	"part": func(s *scenario, words []string) []string {
+		s.separate(s.get(words[0]), s.get(words[1]), true)
+		return nil
+	},
+	"heal":   onMachines(func(m *machine) { m.cluster.sever(m, false) }),
+	"clock":  (*scenario).clock,
+	"stall":  (*scenario).stall,
+	"stop":   onMachines((*machine).pause),
+	"resume": onMachines((*machine).resume),
 }
 
 func nothing(resources.ReplicaID) bool { return false }
@@ -234,6 +239,20 @@ func availability(a resources.Availability) func(s *scenario, words []string) []
 		}
 		return all
 	}
+}
+
+// rebalance asks for one, and tells what is to move.
+func (s *scenario) rebalance([]string) []string {
+	var said resources.Rebalance
+	all := problem(s.ask(func(ctx context.Context) (err error) {
+		said, err = s.Rebalance(ctx, false)
+		return err
+	}))
+	for _, m := range said.Moves {
+		slot := strings.Split(string(m.Replica), "-")
+		all = append(all, fmt.Sprintf("%s.%s is to move from %s to %s, since %s", slot[0], slot[1], m.From, m.To, m.Reason))
+	}
+	return all
 }
 
 // crash ends the container of a replica, as in "crash web.0".

@@ -198,7 +198,7 @@ func (i *invariants) settled() error {
 		return fmt.Errorf("no server leads")
 	}
 	for _, s := range services {
-		explained := s.State == resources.ServiceFailed && s.Message != ""
+		explained := (s.State == resources.ServiceFailed || s.State == resources.ServiceWaiting) && s.Message != ""
 		if s.State != resources.ServiceRunning && !explained {
 			return fmt.Errorf("service %s is %s, %d of %d ready: %q", s.Service.Name, s.State, s.Ready, s.Service.Replicas, s.Message)
 		}

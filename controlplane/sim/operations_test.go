@@ -28,29 +28,30 @@ var actions = map[string]struct {
 	weight int
 	do     func(r *randomRun, o op)
 }{
-	"put":      {12, (*randomRun).put},
-	"scale":    {8, (*randomRun).scale},
-	"revise":   {8, (*randomRun).revise},
-	"delete":   {3, (*randomRun).remove},
-	"drain":    {2, func(r *randomRun, o op) { r.avail(o, resources.NodeDrained) }},
-	"cordon":   {1, func(r *randomRun, o op) { r.avail(o, resources.NodeCordoned) }},
-	"uncordon": {4, func(r *randomRun, o op) { r.avail(o, resources.NodeActive) }},
-	"kill":     {3, (*randomRun).kill},
-	"boot":     {8, (*randomRun).boot},
-	"restart":  {3, (*randomRun).restart},
-	"cut":      {3, (*randomRun).cut},
-	"part":     {2, (*randomRun).part},
-	"heal":     {8, (*randomRun).heal},
-	"delay":    {2, (*randomRun).delay},
-	"crash":    {8, (*randomRun).crash},
-	"fail":     {6, (*randomRun).fail},
-	"mend":     {4, (*randomRun).mend},
-	"stall":    {2, (*randomRun).stall},
-	"resume":   {4, (*randomRun).resume},
-	"depose":   {2, (*randomRun).depose},
-	"forget":   {1, (*randomRun).forget},
-	"clock":    {1, (*randomRun).clock},
-	"nothing":  {6, func(*randomRun, op) {}},
+	"put":       {12, (*randomRun).put},
+	"scale":     {8, (*randomRun).scale},
+	"revise":    {8, (*randomRun).revise},
+	"delete":    {3, (*randomRun).remove},
+	"drain":     {2, func(r *randomRun, o op) { r.avail(o, resources.NodeDrained) }},
+	"cordon":    {1, func(r *randomRun, o op) { r.avail(o, resources.NodeCordoned) }},
+	"uncordon":  {4, func(r *randomRun, o op) { r.avail(o, resources.NodeActive) }},
+	"rebalance": {2, (*randomRun).rebalance},
+	"kill":      {3, (*randomRun).kill},
+	"boot":      {8, (*randomRun).boot},
+	"restart":   {3, (*randomRun).restart},
+	"cut":       {3, (*randomRun).cut},
+	"part":      {2, (*randomRun).part},
+	"heal":      {8, (*randomRun).heal},
+	"delay":     {2, (*randomRun).delay},
+	"crash":     {8, (*randomRun).crash},
+	"fail":      {6, (*randomRun).fail},
+	"mend":      {4, (*randomRun).mend},
+	"stall":     {2, (*randomRun).stall},
+	"resume":    {4, (*randomRun).resume},
+	"depose":    {2, (*randomRun).depose},
+	"forget":    {1, (*randomRun).forget},
+	"clock":     {1, (*randomRun).clock},
+	"nothing":   {6, func(*randomRun, op) {}},
 }
 
 // volumeOf are the volumes of services, each with a single writer: one that every
@@ -140,6 +141,14 @@ func (r *randomRun) avail(o op, a resources.Availability) {
 	m := r.node(o)
 	err := r.ask(func(ctx context.Context) error { return r.PutAvailability(ctx, m.id, a) })
 	r.did("%s becomes %q: %v", m.name, a, err)
+}
+
+func (r *randomRun) rebalance(op) {
+	err := r.ask(func(ctx context.Context) error {
+		_, err := r.Rebalance(ctx, false)
+		return err
+	})
+	r.did("rebalance: %v", err)
 }
 
 func (r *randomRun) kill(o op) {

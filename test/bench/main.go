@@ -1,7 +1,6 @@
 // Bench measures what skerry promises of its speed, each against something
 // simpler that does the same without skerry, in the same run. It prints a table
-// and writes build/bench.json, and build/bench-machine.json that says on what
-// machine it was.
+// and writes build/bench.json, where each row says on what machine it was.
 //
 //	make bench [NAME=...]
 //	go run ./test/bench [NAME...]
@@ -112,10 +111,12 @@ func measure(ctx context.Context, names []string, out string) error {
 		}
 		rows = append(rows, c.row(b))
 	}
-	for path, value := range map[string]any{out: slices.Concat([]row{}, rows), machinePath(out): thisMachine()} {
-		if err := write(path, value); err != nil {
-			failures = append(failures, err)
-		}
+	facts := thisMachine()
+	for i := range rows {
+		rows[i].Machine = facts
+	}
+	if err := write(out, slices.Concat([]row{}, rows)); err != nil {
+		failures = append(failures, err)
 	}
 	table(os.Stdout, rows)
 	return errors.Join(failures...)
