@@ -184,7 +184,7 @@ func TestNode(t *testing.T) {
 	m := machine{image: trixie, memory: "1GiB", disk: "4GiB", label: "a", value: "hello", retain: true}
 	n.configure(t, m)
 
-	r := &rows{run: func(t *testing.T, command string) string {
+	r := &rows{service: "web", run: func(t *testing.T, command string) string {
 		t.Helper()
 		return n.skerry(t, n.tf.Attribute(t, "skerry_node.one", "address").(string), command)
 	}}

@@ -11,9 +11,10 @@ import (
 	"github.com/skerry-io/skerry/test/testbed"
 )
 
-// rows are lines in the file /data/rows of the service web: those that were
-// acknowledged have to be there, in their order, whatever has happened since.
+// rows are lines in the file /data/rows of a service: those that were acknowledged
+// have to be there, in their order, whatever has happened since.
 type rows struct {
+	service string
 	run     func(t *testing.T, command string) string // skerry, on a server
 	written []string
 }
@@ -21,8 +22,8 @@ type rows struct {
 // replica waits until the service has a replica that runs, and gives its name.
 func (r *rows) replica(t *testing.T) string {
 	t.Helper()
-	for line := range strings.Lines(r.run(t, "replicas web")) {
-		if fields := strings.Fields(line); len(fields) > 0 && strings.HasPrefix(fields[0], "web-0-") {
+	for line := range strings.Lines(r.run(t, "replicas "+r.service)) {
+		if fields := strings.Fields(line); len(fields) > 0 && strings.HasPrefix(fields[0], r.service+"-0-") {
 			return fields[0]
 		}
 	}
@@ -88,7 +89,7 @@ func TestVolumes(t *testing.T) {
 	tf.Apply(t)
 	t.Cleanup(func() { tf.Try(t, "destroy", "-auto-approve") }) //nolint:errcheck // the hosts go anyway
 	data := filepath.Join(hosts[1].Dir, "data", "volumes", "rows")
-	r := &rows{run: func(t *testing.T, command string) string {
+	r := &rows{service: "web", run: func(t *testing.T, command string) string {
 		t.Helper()
 		out, err := hosts[0].operate(t, "", strings.Fields(command)...)
 		if err != nil {
