@@ -33,6 +33,10 @@ func (f fakeVolumes) RemoveVolume(_ context.Context, name string) error {
 	return nil
 }
 
+func (f fakeVolumes) MountVolume(context.Context, resources.RuntimeVolume, resources.Replica) (string, func(context.Context) error, error) {
+	return "", nil, errors.ErrUnsupported
+}
+
 func (f fakeVolumes) ListVolumes(context.Context) ([]string, error) {
 	return slices.Sorted(maps.Keys(f)), nil
 }
@@ -186,10 +190,14 @@ func TestDataIsReplacedAsAWhole(t *testing.T) {
 	dir := t.TempDir()
 	v := newVolumes(fakeVolumes{}, dir, slog.New(slog.DiscardHandler))
 	v.follow(assignedVolumes(resources.AssignedVolume{Volume: resources.Volume{Name: "data", Driver: "local"}}))
-	if err := v.has("other"); err == nil {
+	if _, err := v.has("other"); err == nil {
 		t.Error("a volume that is not the node's is")
 	}
-	if err := v.has("data"); err != nil {
+	volume, err := v.has("data")
+	if err == nil {
+		_, err = v.directory(volume, "")
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	row := filepath.Join(dir, "data", "data", "row")
@@ -215,11 +223,11 @@ func TestDataIsReplacedAsAWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	put("new")
-	if err := v.replaceData("data", bytes.NewReader(archive.Bytes()[:archive.Len()-1])); !errors.Is(err, backup.ErrBroken) {
+	if err := v.replaceData(volume, bytes.NewReader(archive.Bytes()[:archive.Len()-1])); !errors.Is(err, backup.ErrBroken) {
 		t.Errorf("a broken archive: %v", err)
 	}
 	is("new")
-	if err := v.replaceData("data", &archive); err != nil {
+	if err := v.replaceData(volume, &archive); err != nil {
 		t.Fatal(err)
 	}
 	is("old")
