@@ -89,14 +89,7 @@ func TestVolumes(t *testing.T) {
 	tf.Apply(t)
 	t.Cleanup(func() { tf.Try(t, "destroy", "-auto-approve") }) //nolint:errcheck // the hosts go anyway
 	data := filepath.Join(hosts[1].Dir, "data", "volumes", "rows")
-	r := &rows{service: "web", run: func(t *testing.T, command string) string {
-		t.Helper()
-		out, err := hosts[0].operate(t, "", strings.Fields(command)...)
-		if err != nil {
-			t.Fatalf("skerry %s: %v: %s", command, err, out)
-		}
-		return out
-	}}
+	r := &rows{service: "web", run: hosts[0].ask}
 	r.write(t)
 	tf.Settled(t)
 	step := func(name string, f func(t *testing.T)) {
@@ -223,4 +216,14 @@ func (d *dev) until(t *testing.T, what string, args []string, want string) {
 		out, err := d.operate(t, "", args...)
 		return out, err == nil && strings.Contains(out, want)
 	})
+}
+
+// ask runs a command of skerry's there, and gives what it says.
+func (d *dev) ask(t *testing.T, command string) string {
+	t.Helper()
+	out, err := d.operate(t, "", strings.Fields(command)...)
+	if err != nil {
+		t.Fatalf("skerry %s: %v: %s", command, err, out)
+	}
+	return out
 }
