@@ -32,17 +32,27 @@ var volume = definition.Resource[*Connections, Volume]{
 		checkCluster(&p, v.Cluster)
 		return p
 	},
-	Plan: func(_ context.Context, _ *Connections, p *definition.Planning[Volume]) resources.Problems {
-		if p.Prior != nil && p.Known("cluster") && otherCluster(p.Prior.Cluster, p.Planned.Cluster) {
-			p.Replace("cluster")
-		}
-		return nil
-	},
+	Plan:   planVolume,
 	Create: putVolume,
 	Read:   readVolume,
 	Update: func(ctx context.Context, c *Connections, _, v *Volume) error { return putVolume(ctx, c, v) },
 	Delete: deleteVolume,
 	Import: importVolume,
+}
+
+func planVolume(_ context.Context, _ *Connections, p *definition.Planning[Volume]) resources.Problems {
+	if p.Prior == nil {
+		return nil
+	}
+	if p.Known("cluster") && otherCluster(p.Prior.Cluster, p.Planned.Cluster) {
+		p.Replace("cluster")
+	}
+	var problems resources.Problems
+	// The control plane knows for sure whether there is data.
+	if p.Known("size") && p.Prior.Node != "" && p.Planned.Size < p.Prior.Size {
+		problems.Addf("size", "was %s, and the volume on node %s can't shrink; make a smaller volume, and restore a backup of this one there", p.Prior.Size, p.Prior.Node)
+	}
+	return problems
 }
 
 func (v *Volume) fill(status resources.VolumeStatus) {

@@ -7,6 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/skerry-io/skerry/resources"
 	"github.com/skerry-io/skerry/test/images"
 	"github.com/skerry-io/skerry/test/testbed"
 )
@@ -84,7 +87,10 @@ func TestVolumes(t *testing.T) {
 	text := func(volume, service string) string {
 		return fmt.Sprintf(volumesConfiguration, testbed.Endpoints(hosts[0].Host), testbed.Endpoints(hosts[1].Host), volume, archive, service)
 	}
-	onSecond := fmt.Sprintf("constraints = [%q]", "node.id == "+string(hosts[1].Node(t)))
+	sized := func(size string) string {
+		return fmt.Sprintf("constraints = [%q]\n  size = %q", "node.id == "+string(hosts[1].Node(t)), size)
+	}
+	onSecond := sized("64MiB")
 	tf := NewTerraform(t, bin, text(onSecond, ""))
 	tf.Apply(t)
 	t.Cleanup(func() { tf.Try(t, "destroy", "-auto-approve") }) //nolint:errcheck // the hosts go anyway
@@ -128,8 +134,23 @@ func TestVolumes(t *testing.T) {
 		hosts[1].PowerOn(t)
 		hosts[0].until(t, "the replica runs again", []string{"services"}, "1/1")
 	})
-	step("a rollout", func(t *testing.T) {
+	step("a rollout, and the volume grows", func(t *testing.T) {
+		if size := sizeOf(t, filepath.Join(data, "disk")); size > 64*resources.MiB {
+			t.Errorf("of 64MiB it has %s", size)
+		}
+		onSecond = sized("96MiB")
 		tf.Configure(t, text(onSecond, `env = { GREETING = "new" }`))
+		tf.Apply(t)
+		if size := sizeOf(t, filepath.Join(data, "disk")); size < 80*resources.MiB || size > 96*resources.MiB {
+			t.Errorf("of 96MiB it has %s", size)
+		}
+	})
+	step("a volume does not shrink", func(t *testing.T) {
+		tf.Configure(t, text(sized("32MiB"), ""))
+		if said := tf.ApplyFails(t); !strings.Contains(said, "was 96MiB, and the volume on node") {
+			t.Error(said)
+		}
+		tf.Configure(t, text(onSecond, ""))
 	})
 	step("more than one writer is refused", func(t *testing.T) {
 		tf.Configure(t, text(onSecond, "replicas = 2"))
@@ -163,7 +184,7 @@ func TestVolumes(t *testing.T) {
 	})
 	step("a backup brings back what was there, and a broken one nothing", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "rows.tar.zst")
-		hosts[0].says(t, []string{"volume", "ls"}, "single-writer", "web")
+		hosts[0].says(t, []string{"volume", "ls"}, "96MiB", "single-writer", "web")
 		hosts[0].says(t, []string{"volume", "backup", "rows", file, "--pause"}, "volume rows is in "+file)
 		hosts[0].until(t, "the replica runs after the backup", []string{"services"}, "1/1")
 		before := len(r.written)
@@ -226,4 +247,14 @@ func (d *dev) ask(t *testing.T, command string) string {
 		t.Fatalf("skerry %s: %v: %s", command, err, out)
 	}
 	return out
+}
+
+// sizeOf is how large the file system of a directory is.
+func sizeOf(t *testing.T, dir string) resources.Bytes {
+	t.Helper()
+	var disk unix.Statfs_t
+	if err := unix.Statfs(dir, &disk); err != nil {
+		t.Fatal(err)
+	}
+	return resources.Bytes(disk.Blocks) * resources.Bytes(disk.Bsize)
 }
