@@ -59,6 +59,8 @@ func TestWithPodman(t *testing.T) {
 		{"volume", testVolume},
 		{"volume elsewhere", testVolumeElsewhere},
 		{"volume read-only", testVolumeReadOnly},
+		{"volume without a container", testMountedVolume},
+		{"volume of a plugin", testVolumePlugin},
 		{"log bound", testLogBound},
 		{"log bound across starts", testLogBoundAcrossStarts},
 		{"its monitor killed while it stops", testMonitorKilled},

@@ -50,4 +50,6 @@ type TerminalSize struct {
 type VolumeTransfer struct {
 	// Pause stops the replicas that mount the volume meanwhile.
 	Pause bool `json:"pause,omitempty"`
+	// Path in the volume that is copied from or to, where it is not all of it.
+	Path string `json:"path,omitempty"`
 }

@@ -21,6 +21,8 @@ func (a *Agent) operate(mux *http.ServeMux) {
 	mux.HandleFunc("POST /v1/replicas/{id}/exec", a.runCommand)
 	mux.HandleFunc("POST /v1/volumes/{name}/backup", a.backUp)
 	mux.HandleFunc("POST /v1/volumes/{name}/restore", a.restore)
+	mux.HandleFunc("POST /v1/volumes/{name}/read", a.copyFrom)
+	mux.HandleFunc("POST /v1/volumes/{name}/write", a.copyTo)
 }
 
 // serversHandler serves the servers of the cluster, whose certificates were

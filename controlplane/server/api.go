@@ -64,6 +64,8 @@ func (s *Server) leaderHandler() *http.ServeMux {
 	mux.Handle("DELETE /v1/volumes/{name}", api.Handler(s.deleteVolume))
 	mux.HandleFunc("POST /v1/volumes/{name}/backup", s.askVolume)
 	mux.HandleFunc("POST /v1/volumes/{name}/restore", s.askVolume)
+	mux.HandleFunc("POST /v1/volumes/{name}/read", s.askVolume)
+	mux.HandleFunc("POST /v1/volumes/{name}/write", s.askVolume)
 	mux.Handle("DELETE /v1/nodes/{id}/volumes/{name}", api.Handler(s.volumeRemoved))
 	mux.Handle("GET /v1/services", api.Handler(s.listServices))
 	mux.HandleFunc("GET /v1/services/{name}", s.getService)

@@ -160,3 +160,44 @@ func TestWhoMountsWhat(t *testing.T) {
 		t.Errorf("nodes of volumes (-want +got):\n%s", diff)
 	}
 }
+
+// Data that is there has the size that it was given, or more.
+func TestTheSizeOfAVolume(t *testing.T) {
+	kept := &store.Memory{}
+	c := start(t, kept)
+	ctx := t.Context()
+	for _, v := range []resources.Volume{{Name: "nfs", Driver: "nfs", NFS: &resources.NFS{Server: "a", Path: "/a"}, Size: resources.GiB}, {Name: "plugin", Driver: "plugin", Size: resources.GiB}, {Name: "tiny", Size: resources.MiB}} {
+		_, err := c.PutVolume(ctx, v)
+		refused(t, err, http.StatusUnprocessableEntity, "size")
+	}
+	put := func(name string, size resources.Bytes) error {
+		_, err := c.PutVolume(ctx, resources.Volume{Name: name, Size: size})
+		return err
+	}
+	// Before anybody has used them, sizes are free.
+	for _, err := range []error{put("sized", 2*resources.GiB), put("sized", resources.GiB), put("shares", 0), put("shares", resources.GiB), put("shares", 0)} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	c.byHand(t, nodeInfo("n1"))
+	used := func(v resources.Volume) {
+		t.Helper()
+		v.SetDefaults()
+		state, err := kept.Load(ctx)
+		if err == nil {
+			err = kept.Commit(ctx, state, []store.Change{store.PutVolume(resources.VolumeRecord{Volume: v, Node: "n1"})})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	used(resources.Volume{Name: "sized", Size: resources.GiB})
+	used(resources.Volume{Name: "shares"})
+	refused(t, put("sized", resources.GiB/2), http.StatusUnprocessableEntity, "size: was 1GiB, and volume sized on node n1 can't shrink")
+	refused(t, put("sized", 0), http.StatusUnprocessableEntity, "can't shrink")
+	refused(t, put("shares", resources.GiB), http.StatusUnprocessableEntity, "size: can't be given to volume shares, which shares the disk of node n1")
+	if err := put("sized", 2*resources.GiB); err != nil {
+		t.Errorf("it grows: %v", err)
+	}
+}

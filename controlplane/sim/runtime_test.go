@@ -265,7 +265,10 @@ func (c *containers) Exits(ctx context.Context) (<-chan string, error) {
 func (c *containers) PutVolume(ctx context.Context, _ resources.RuntimeVolume) error {
 	return ctx.Err()
 }
-func (c *containers) RemoveVolume(ctx context.Context, _ string) error  { return ctx.Err() }
+func (c *containers) RemoveVolume(ctx context.Context, _ string) error { return ctx.Err() }
+func (c *containers) MountVolume(ctx context.Context, _ resources.RuntimeVolume, _ resources.Replica) (string, func(context.Context) error, error) {
+	return "", nil, errors.Join(errors.ErrUnsupported, ctx.Err())
+}
 func (c *containers) ListVolumes(ctx context.Context) ([]string, error) { return nil, ctx.Err() }
 
 func (c *containers) Version(ctx context.Context) (string, error) { return "5.4.2", ctx.Err() }

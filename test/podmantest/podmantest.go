@@ -12,6 +12,7 @@ package podmantest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -154,6 +155,22 @@ func (s *Service) Up(t testing.TB) {
 	if err := s.awaitAnswer(ctx); err != nil {
 		t.Fatalf("start Podman: %v\n%s", err, output.String())
 	}
+}
+
+// AddVolumePlugin lets Podman know a volume plugin by its socket, and restarts the
+// service.
+func (s *Service) AddVolumePlugin(t testing.TB, name, socket string) {
+	t.Helper()
+	file, err := os.OpenFile(filepath.Join(s.dir, "containers.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = fmt.Fprintf(file, "[engine.volume_plugins]\n%s = %q\n", name, socket)
+	if err := errors.Join(err, file.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s.Down(t)
+	s.Up(t)
 }
 
 // Down stops the service; its containers run on.

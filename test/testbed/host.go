@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -160,10 +161,19 @@ func (h *Host) PowerOff(t testing.TB) {
 	h.forget(t)
 }
 
-// forget loses what is in memory only: the network namespaces of replicas, and
-// the files beside them.
+// forget loses what is in memory only: the network namespaces of replicas, the
+// files beside them, and what is mounted.
 func (h *Host) forget(t testing.TB) {
 	t.Helper()
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range slices.Backward(strings.Split(string(mounts), "\n")) { // the innermost come last
+		if fields := strings.Fields(line); len(fields) > 4 && strings.HasPrefix(fields[4], filepath.Join(h.Dir, "data")+"/") {
+			unix.Unmount(fields[4], unix.MNT_DETACH) //nolint:errcheck // it may have gone with another one
+		}
+	}
 	run := filepath.Join(h.Dir, "run", "network")
 	namespaces, err := filepath.Glob(filepath.Join(run, "netns", "*"))
 	if err != nil {
