@@ -160,10 +160,18 @@ func (h *Host) PowerOff(t testing.TB) {
 	h.forget(t)
 }
 
-// forget loses what is in memory only: the network namespaces of replicas, and
-// the files beside them.
+// Logs is the file of what skerry on the host has said.
+func (h *Host) Logs() string { return h.logs }
+
+// forget loses what is in memory only: the network namespaces of replicas, the
+// files beside them, and their secrets.
 func (h *Host) forget(t testing.TB) {
 	t.Helper()
+	secrets := filepath.Join(h.Dir, "run", "secrets")
+	unix.Unmount(secrets, unix.MNT_DETACH) //nolint:errcheck // it may be none
+	if err := os.RemoveAll(secrets); err != nil {
+		t.Error(err)
+	}
 	run := filepath.Join(h.Dir, "run", "network")
 	namespaces, err := filepath.Glob(filepath.Join(run, "netns", "*"))
 	if err != nil {
