@@ -84,8 +84,8 @@ func removeVolume(ctx context.Context, server *client.Server, name string) ([]st
 	if err != nil {
 		return nil, err
 	}
-	services := func(s resources.VolumeStatus) []string { return s.Services }
-	return keptData(status), removeUnused(ctx, name, server.DeleteVolume, server.WatchVolume, services)
+	used := func(s resources.VolumeStatus) bool { return len(s.Services) > 0 }
+	return keptData(status), removeUnused(ctx, name, server.DeleteVolume, server.WatchVolume, used)
 }
 
 // keptData says where the data of a volume stays that is removed.

@@ -52,6 +52,7 @@ func decide(v *view) *decision {
 	d.rebalance(v)
 	d.tellDrains(v)
 	d.connect(addresses)
+	d.prune()
 	d.changes = lastOfEachKey(d.changes)
 	return d
 }
@@ -248,7 +249,7 @@ func newReplica(service string, slot int, revision resources.Revision, now time.
 	return resources.Replica{
 		ID:      resources.ReplicaID(fmt.Sprintf("%s-%d-%s", service, slot, suffix)),
 		Service: service, Slot: slot, Revision: revision.Number, Wanted: true,
-		ImageDigest: revision.ImageDigest, Template: revision.Template, Created: now.UTC(),
+		ImageDigest: revision.ImageDigest, Template: revision.Template, Contents: revision.Contents, Created: now.UTC(),
 	}
 }
 
