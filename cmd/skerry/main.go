@@ -64,7 +64,7 @@ func command(out, logs io.Writer) *cobra.Command {
 	for _, make := range []func(func() *slog.Logger) *cobra.Command{
 		firstbootCommand, adoptCommand, abandonCommand, agentCommand, serverCommand, devCommand, clusterCommand,
 		statusCommand, nodesCommand, servicesCommand, networksCommand, replicasCommand, eventsCommand,
-		logsCommand, execCommand, drainCommand, cordonCommand, uncordonCommand, rebalanceCommand, leaveCommand, nodeCommand, volumeCommand,
+		logsCommand, execCommand, drainCommand, cordonCommand, uncordonCommand, rebalanceCommand, leaveCommand, nodeCommand, volumeCommand, autoscaleCommand,
 	} {
 		root.AddCommand(make(logger))
 	}

@@ -49,7 +49,8 @@ type loop struct {
 
 	began    time.Time
 	units    map[resources.ReplicaID]*unit
-	known    bool // assignments have been told
+	known    bool                             // assignments have been told
+	orders   map[string]resources.SampleOrder // by service
 	steps    int
 	listed   listing
 	listing  bool
@@ -58,6 +59,7 @@ type loop struct {
 	workers  sync.WaitGroup
 	reported sync.Mutex // guards all below but the last three
 	report   []resources.ReplicaStatus
+	measured []measurable
 	count    int           // of units
 	turned   chan struct{} // closed and renewed with each turn
 	needed   imageNeeds
@@ -216,6 +218,7 @@ func (l *loop) run(ctx context.Context) error {
 // take makes units of the assignments.
 func (l *loop) take(said resources.Assignment, now time.Time) {
 	l.known = true
+	l.order(said.Samples)
 	l.volumes.follow(said)
 	assigned := map[resources.ReplicaID]bool{}
 	for _, r := range said.Replicas {
@@ -631,9 +634,10 @@ func (l *loop) publish() {
 			report = append(report, u.status)
 		}
 	}
+	measured := l.measurables()
 	l.reported.Lock()
 	defer l.reported.Unlock()
-	l.count = len(l.units)
+	l.count, l.measured = len(l.units), measured
 	close(l.turned)
 	l.turned = make(chan struct{})
 	if reflect.DeepEqual(l.report, report) {
