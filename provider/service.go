@@ -22,6 +22,8 @@ type Service struct {
 	Revision int `json:"revision,omitempty" iac:"computed,volatile"`
 	// Digest that the revision's image was resolved to.
 	ImageDigest string `json:"image_digest,omitempty" iac:"computed,volatile"`
+	// How many replicas there are to be now: `replicas`, or what `autoscale` has made of it, or the nodes of a global service.
+	CurrentReplicas int `json:"current_replicas,omitempty" iac:"computed,volatile"`
 	// How many replicas of the revision run.
 	ReadyReplicas int `json:"ready_replicas,omitempty" iac:"computed,volatile"`
 	// Where the service stands: `running`, `rolling` or `failed`.
@@ -66,7 +68,7 @@ func checkService(s *Service) resources.Problems {
 
 func (s *Service) fill(status resources.ServiceStatus) {
 	s.Revision, s.ImageDigest = status.Revision, status.ImageDigest
-	s.ReadyReplicas, s.State = status.Ready, string(status.State)
+	s.CurrentReplicas, s.ReadyReplicas, s.State = status.Count, status.Ready, string(status.State)
 	s.Addresses, s.VirtualIPs = nil, map[string]string{}
 	for _, has := range status.VirtualIPs {
 		s.VirtualIPs[has.Network] = has.Address.String()
@@ -122,7 +124,7 @@ func putService(ctx context.Context, c *Connections, s *Service) error {
 		return fmt.Errorf("service %s was removed while it was waited for", s.Name)
 	}
 	if err != nil && ctx.Err() != nil {
-		return fmt.Errorf("service %s has %d of %d replicas running: %w%s", s.Name, status.Ready, s.Replicas, context.Cause(ctx), where(status))
+		return fmt.Errorf("service %s has %d of %d replicas running: %w%s", s.Name, status.Ready, status.Count, context.Cause(ctx), where(status))
 	}
 	return err
 }

@@ -117,6 +117,8 @@ type Assignment struct {
 	Volumes []AssignedVolume `json:"volumes,omitempty"`
 	// Contents of the secrets and configs of the node's replicas, by version.
 	Contents []Content `json:"contents,omitempty"`
+	// Samples are what the agent measures of autoscaled services, by name.
+	Samples []SampleOrder `json:"samples,omitempty"`
 	// Servers are the ways to the control plane from now on.
 	Servers []ServerAddress `json:"servers"`
 	// Server is how the node takes part in the control plane; nil where it

@@ -94,6 +94,9 @@ type ServiceStatus struct {
 	State       ServiceState `json:"state"`
 	// Ready counts the replicas of the revision that run.
 	Ready int `json:"ready"`
+	// Count is how many replicas there are to be now: `replicas`, or what the
+	// autoscaler says, or the nodes of a global service.
+	Count int `json:"count"`
 	// RolledBack is the revision that failed, where the present one is its
 	// rollback; zero where it is none.
 	RolledBack int `json:"rolled_back,omitempty"`
@@ -170,6 +173,8 @@ type ServiceRecord struct {
 	Contents ContentNumbers `json:"contents,omitempty"`
 	// VirtualIPs of the service, on each of its networks.
 	VirtualIPs []NetworkAddress `json:"virtual_ips,omitempty"`
+	// Scaled is what the autoscaler has decided; nil for a service that has none.
+	Scaled *Scaled `json:"scaled,omitempty"`
 	// Deleting is true from the removal until the last container is gone.
 	Deleting bool `json:"deleting,omitempty"`
 	// Stable is the last revision that ran whole, which a rollback goes back

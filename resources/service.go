@@ -14,8 +14,10 @@ import (
 type Service struct {
 	// Name of the service.
 	Name string `json:"name" iac:"replace"`
-	// How many replicas run. Zero is valid: the service is kept and nothing runs.
+	// How many replicas run. Zero is valid: the service is kept and nothing runs. With `autoscale`, how many a new service begins with.
 	Replicas int `json:"replicas" iac:"default=1"`
+	// Lets the number of replicas follow the demand. A change of it makes no new revision.
+	Autoscale *Autoscale `json:"autoscale,omitempty" iac:"optional"`
 	// How the replicas change from one revision to the next.
 	Update Update `json:"update,omitzero" iac:"optional,computed"`
 	// `replicated` runs the given number of replicas; `global` runs one on every node that fits, and `replicas` means nothing.
@@ -203,6 +205,9 @@ func (s *Service) SetDefaults() {
 	if s.Placement != nil {
 		s.Placement.setDefaults()
 	}
+	if s.Autoscale != nil {
+		s.Autoscale.setDefaults()
+	}
 	if s.Health != nil {
 		s.Health.setDefaults()
 	}
@@ -246,6 +251,9 @@ func (s *Service) Validate() Problems {
 	}
 	oneOf(&p, "mode", s.Mode, ModeReplicated, ModeGlobal)
 	oneOf(&p, "session_affinity", s.SessionAffinity, AffinityNone, AffinityClientIP)
+	if s.Autoscale != nil {
+		s.validateAutoscale(&p)
+	}
 	s.validateNetworks(&p)
 	if s.Placement != nil {
 		s.Placement.validate(&p, s.Name)

@@ -84,6 +84,7 @@ type Server interface {
 	PutNode(ctx context.Context, node resources.NodeInfo) error
 	Pulse(ctx context.Context, id resources.NodeID) error
 	PutStatus(ctx context.Context, id resources.NodeID, statuses []resources.ReplicaStatus, applied int64) error
+	PutSamples(ctx context.Context, id resources.NodeID, samples []resources.Sample) error
 	WatchAssignment(ctx context.Context, id resources.NodeID, see func(resources.Assignment)) error
 	WatchNetwork(ctx context.Context, id resources.NodeID, see func(resources.NetworkMap)) error
 	VolumeRemoved(ctx context.Context, id resources.NodeID, name string) error
@@ -130,6 +131,8 @@ type Config struct {
 	Servers net.Listener
 	// Alone is true where no other node can join.
 	Alone bool
+	// Meter measures the containers; it asks the kernel unless given.
+	Meter Meter
 	// Machine describes the machine; MachineOf(Data) unless given.
 	Machine func() (Machine, error)
 	Version string
@@ -159,6 +162,9 @@ type Agent struct {
 func New(c Config) (*Agent, error) {
 	if c.Machine == nil {
 		c.Machine = func() (Machine, error) { return MachineOf(c.Data) }
+	}
+	if c.Meter == nil {
+		c.Meter = newKernelMeter()
 	}
 	a := &Agent{
 		Config: c, joined: make(chan struct{}), said: make(chan resources.Assignment, 1),
@@ -211,6 +217,7 @@ func (a *Agent) Run(ctx context.Context, apiSocket, registry net.Listener) error
 		group.Go(func() error { a.loop.volumes.run(ctx, a.volumeRemoved); return nil })
 	}
 	group.Go(func() error { a.session(ctx); return nil })
+	group.Go(func() error { a.sample(ctx); return nil })
 	group.Go(func() error { a.followAll(ctx); return nil })
 	group.Go(func() error { a.keepCertificate(ctx); return nil })
 	group.Go(func() error { a.keepHouse(ctx); return nil })

@@ -50,7 +50,8 @@ type loop struct {
 
 	began    time.Time
 	units    map[resources.ReplicaID]*unit
-	known    bool // assignments have been told
+	known    bool                             // assignments have been told
+	orders   map[string]resources.SampleOrder // by service
 	steps    int
 	listed   listing
 	listing  bool
@@ -59,6 +60,7 @@ type loop struct {
 	workers  sync.WaitGroup
 	reported sync.Mutex // guards all below but the last three
 	report   []resources.ReplicaStatus
+	measured []measurable
 	count    int           // of units
 	turned   chan struct{} // closed and renewed with each turn
 	needed   imageNeeds
@@ -217,6 +219,7 @@ func (l *loop) run(ctx context.Context) error {
 // take makes units of the assignments.
 func (l *loop) take(said resources.Assignment, now time.Time) {
 	l.known = true
+	l.order(said.Samples)
 	l.volumes.follow(said)
 	l.contents.follow(said)
 	assigned := map[resources.ReplicaID]bool{}
@@ -640,9 +643,10 @@ func (l *loop) publish() {
 			report = append(report, u.status)
 		}
 	}
+	measured := l.measurables()
 	l.reported.Lock()
 	defer l.reported.Unlock()
-	l.count = len(l.units)
+	l.count, l.measured = len(l.units), measured
 	close(l.turned)
 	l.turned = make(chan struct{})
 	if reflect.DeepEqual(l.report, report) {

@@ -199,6 +199,20 @@ func (s *Server) Pulse(ctx context.Context, id resources.NodeID) error {
 	return wrap(s.callWith(ctx, once, http.MethodPost, nodePath(id)+"/pulse", nil, nil), "tell that the agent is back")
 }
 
+// PutSamples reports what the replicas of a node use. It is not sent twice: the
+// next one follows. A server of an earlier version can't hear it:
+// api.IsNotImplemented.
+func (s *Server) PutSamples(ctx context.Context, id resources.NodeID, samples []resources.Sample) error {
+	return wrap(s.callWith(ctx, once, http.MethodPut, nodePath(id)+"/samples", samples, nil), "report what replicas use")
+}
+
+// Autoscale tells how a service is scaled, and why.
+func (s *Server) Autoscale(ctx context.Context, name string) (resources.AutoscaleStatus, error) {
+	var status resources.AutoscaleStatus
+	err := s.call(ctx, http.MethodGet, servicePath(name)+"/autoscale", nil, &status)
+	return status, wrap(err, "ask how service %s is scaled", name)
+}
+
 // WatchNetwork calls see with all that the node has to know of the cluster's
 // networks, each time whole. A leader that has just begun says nothing until it
 // has heard of all nodes.

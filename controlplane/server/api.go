@@ -56,6 +56,7 @@ func (s *Server) leaderHandler() *http.ServeMux {
 	mux.HandleFunc("GET /v1/nodes/{id}/assignment", s.getAssignment)
 	mux.Handle("PUT /v1/nodes/{id}/status", api.Handler(s.putStatus))
 	mux.Handle("POST /v1/nodes/{id}/pulse", api.Handler(s.postPulse))
+	mux.Handle("PUT /v1/nodes/{id}/samples", api.Handler(s.putSamples))
 	mux.HandleFunc("GET /v1/nodes/{id}/network", s.getNetworkMap)
 	mux.Handle("GET /v1/networks", api.Handler(s.listNetworks))
 	mux.HandleFunc("GET /v1/networks/{name}", s.getNetwork)
@@ -82,6 +83,7 @@ func (s *Server) leaderHandler() *http.ServeMux {
 	mux.Handle("GET /v1/services", api.Handler(s.listServices))
 	mux.HandleFunc("GET /v1/services/{name}", s.getService)
 	mux.Handle("PUT /v1/services/{name}", api.Handler(s.putService))
+	mux.Handle("GET /v1/services/{name}/autoscale", api.Handler(s.explainScaling))
 	mux.Handle("DELETE /v1/services/{name}", api.Handler(s.deleteService))
 	mux.HandleFunc("POST /v1/replicas/{id}/logs", s.askReplica)
 	mux.HandleFunc("POST /v1/replicas/{id}/exec", s.askReplica)
@@ -438,7 +440,7 @@ func checkSpread(state *store.State, service resources.Service) error {
 // its secrets and configs.
 func revise(old resources.ServiceRecord, service resources.Service, contents resources.ContentNumbers, resolve func() (string, error)) (resources.ServiceRecord, error) {
 	next := old
-	next.Service, next.Deleting = service, false
+	next.Service, next.Deleting, next.Scaled = service, false, scaledFor(old, service)
 	if old.Revision > 0 && same(old.Service.Template, service.Template) {
 		return next, nil
 	}

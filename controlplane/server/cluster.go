@@ -61,6 +61,7 @@ func assignment(v *view, id resources.NodeID) resources.Assignment {
 	state := v.state
 	a := resources.Assignment{
 		Replicas: append([]resources.Replica{}, state.ReplicasOn(id)...), Leaving: v.leaving(id), Volumes: volumesFor(state, id), Servers: addressesOf(state),
+		Samples: samplesOf(state, id),
 	}
 	if _, found := state.Servers[id]; found {
 		a.Server = &resources.ServerConfig{Join: map[resources.NodeID]string{}}

@@ -26,6 +26,8 @@ type decision struct {
 	// placed and refused count replicas that get a node, and that hear why they
 	// don't.
 	placed, refused int
+	// scaled is what has come of what the autoscaler says, by service.
+	scaled map[string]resources.ScaleDecision
 	// state is as it will be after the changes.
 	state *store.State
 }
@@ -33,6 +35,13 @@ type decision struct {
 func (d *decision) change(c ...store.Change) {
 	d.changes = append(d.changes, c...)
 	d.state = d.state.With(c...)
+}
+
+// wakeBy makes the next decision come at the time at the latest; zero is never.
+func (d *decision) wakeBy(at time.Time) {
+	if d.wake.IsZero() || !at.IsZero() && at.Before(d.wake) {
+		d.wake = at
+	}
 }
 
 // decide turns what the planners say of a view into changes of the store.
@@ -44,8 +53,9 @@ func decide(v *view) *decision {
 			d.change(store.DeleteReplica(r.ID))
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(v.state.Services)) {
-		d.rollOut(v, v.state.Services[name])
+	d.scale(v)
+	for _, name := range slices.Sorted(maps.Keys(d.state.Services)) {
+		d.rollOut(v, d.state.Services[name])
 	}
 	addresses := overlay.NewAllocator(clusterOf(d.state))
 	d.place(v, addresses)
@@ -61,9 +71,7 @@ func decide(v *view) *decision {
 func (d *decision) rollOut(v *view, service resources.ServiceRecord) {
 	name, slots := service.Service.Name, v.slots(d.state, service)
 	plan := rollout.Plan(slots.service, slots.replicas, v.rollout(d.state))
-	if d.wake.IsZero() || !plan.Wake.IsZero() && plan.Wake.Before(d.wake) {
-		d.wake = plan.Wake
-	}
+	d.wakeBy(plan.Wake)
 	var changes []store.Change
 	for _, a := range plan.Actions {
 		switch a.Do {

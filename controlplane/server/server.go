@@ -20,6 +20,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/skerry-io/skerry/controlplane/exposition"
 	"github.com/skerry-io/skerry/controlplane/pki"
 	"github.com/skerry-io/skerry/controlplane/seal"
 	"github.com/skerry-io/skerry/controlplane/store"
@@ -57,6 +58,8 @@ type Config struct {
 	Members  Members
 	// Authority signs the certificates of nodes.
 	Authority *pki.Authority
+	// Fetch reads a page of metrics outside the cluster; nil for plain HTTP.
+	Fetch func(ctx context.Context, address string) (exposition.Page, error)
 	// Ticks tells the time with each Pulse, while the process runs; nil for a
 	// ticker of its own.
 	Ticks <-chan time.Time
@@ -92,6 +95,7 @@ type Server struct {
 	leadership *leadership
 	walk       *walk
 	measures   *measures
+	scaler     *scaler
 
 	fetching sync.Mutex // held while an image is fetched
 	rotating sync.Mutex // held while the sealing key is changed
@@ -110,8 +114,13 @@ func New(c Config) *Server {
 		c.Keys = seal.NewRing()
 	}
 	s := &Server{
-		Config: c, reports: r, board: newBoard(r), events: newEvents(), leadership: newLeadership(), walk: newWalk(), measures: newMeasures(),
+		Config: c, reports: r, board: newBoard(r), events: newEvents(), leadership: newLeadership(), walk: newWalk(), measures: newMeasures(), scaler: newScaler(),
 		transports: map[resources.ServerAddress]*http.Transport{},
+	}
+	if s.Fetch == nil {
+		s.Fetch = func(ctx context.Context, address string) (exposition.Page, error) {
+			return exposition.Fetch(ctx, http.DefaultClient, address)
+		}
 	}
 	s.measures.registry.MustRegister(s.states())
 	return s
@@ -122,6 +131,7 @@ func New(c Config) *Server {
 func (s *Server) rule(ctx context.Context, st store.Store) {
 	began := time.Now()
 	s.reports.lead(began)
+	s.scaler.lead(began)
 	s.leadership.decide(st)
 	defer s.leadership.end()
 	for ctx.Err() == nil {
@@ -133,10 +143,11 @@ func (s *Server) rule(ctx context.Context, st store.Store) {
 		pause(ctx, retryWait)
 	}
 	s.leadership.begin(ctx)
-	var walking sync.WaitGroup
-	defer walking.Wait()
-	walking.Go(func() { s.walkMembers(ctx) })
-	walking.Go(func() { s.keepKeys(ctx) })
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() { s.walkMembers(ctx) })
+	beside.Go(func() { s.keepKeys(ctx) })
+	beside.Go(func() { s.readOutside(ctx) })
 	var told silence
 	changed := s.Store.Watch(ctx)
 	silence := time.NewTimer(NodeTimeout)
@@ -188,9 +199,12 @@ func (s *Server) lead(ctx context.Context, st store.Store, now time.Time, told *
 	for _, e := range told.tell(v, s.Cluster.Name) {
 		s.events.add(e.Object, e.Reason, e.Message, now)
 	}
+	v.scaling, wake = s.scaler.plan(v)
 	d := decide(v)
 	s.measures.decisions.Observe(time.Since(began).Seconds())
+	d.wakeBy(wake)
 	if len(d.changes) == 0 {
+		s.scaled(v, d)
 		return d.wake, nil
 	}
 	switch err := s.measures.committed("leader", st.Commit(ctx, state, d.changes)); {
@@ -199,6 +213,7 @@ func (s *Server) lead(ctx context.Context, st store.Store, now time.Time, told *
 	case err != nil:
 		return d.wake, fmt.Errorf("carry out %d decisions: %w", len(d.changes), err)
 	}
+	s.scaled(v, d)
 	for _, c := range d.changes {
 		s.Log.Debug("decided", "change", c.Key())
 	}

@@ -298,7 +298,9 @@ func checkVolumes(state *store.State, service resources.Service) error {
 // checkSingle refuses a service that could never have one replica alone on the
 // volume.
 func checkSingle(p *resources.Problems, state *store.State, service resources.Service, at, volume string) {
-	if service.Replicas > 1 {
+	if service.Autoscale != nil && service.Most() > 1 {
+		p.Addf("autoscale.max", "is %d, and volume %s has a single writer: it is mounted by one replica at a time; give 1, or make the volume's access %q", service.Most(), volume, resources.MultiWriter)
+	} else if service.Most() > 1 {
 		p.Addf("replicas", "is %d, and volume %s has a single writer: it is mounted by one replica at a time; run 1, or make the volume's access %q", service.Replicas, volume, resources.MultiWriter)
 	}
 	if service.Update.Budget(1).Surge > 0 {
