@@ -118,6 +118,9 @@ type timeouts struct {
 type Definition struct {
 	Name, Doc, ImportID string
 	Type                *Type
+	// Example is what a user may write, for the documentation. A text such as
+	// ${home.endpoint} stands for an attribute of another resource.
+	Example map[string]any
 
 	timeouts Timeouts
 	ops      operations

@@ -14,6 +14,28 @@ import (
 
 // Nodes that run services together, under a control plane on one, three or five of them.
 //
+// ## Example Usage
+//
+// ```go
+//
+//	home, err := skerry.NewCluster(ctx, "home", &skerry.ClusterArgs{
+//		Name: pulumi.String("home"),
+//		Servers: pulumi.StringArray{
+//			one.Endpoint,
+//			two.Endpoint,
+//			three.Endpoint,
+//		},
+//		Workers: pulumi.StringArray{
+//			four.Endpoint,
+//		},
+//	})
+//
+//	if err != nil {
+//		return err
+//	}
+//
+// ```
+//
 // ## Import
 //
 // The ID is the endpoints of all nodes of the cluster, with a comma between.

@@ -14,6 +14,22 @@ import (
 
 // A container image from a file, in the cluster's own registry.
 //
+// ## Example Usage
+//
+// ```go
+//
+//	web, err := skerry.NewImage(ctx, "web", &skerry.ImageArgs{
+//		Cluster: home.Endpoint,
+//		Name:    pulumi.String("web"),
+//		Archive: pulumi.String("build/web.tar"),
+//	})
+//
+//	if err != nil {
+//		return err
+//	}
+//
+// ```
+//
 // ## Import
 //
 // The ID is `NAME=ARCHIVE@ENDPOINT`, with the path of the image's file and the endpoint of the cluster.

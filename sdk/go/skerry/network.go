@@ -14,6 +14,23 @@ import (
 
 // A network that spans the nodes of a cluster, on which replicas find and reach each other.
 //
+// ## Example Usage
+//
+// ```go
+//
+//	backend, err := skerry.NewNetwork(ctx, "backend", &skerry.NetworkArgs{
+//		Cluster:  home.Endpoint,
+//		Name:     pulumi.String("backend"),
+//		Cidr:     pulumi.String("10.40.0.0/16"),
+//		Internal: pulumi.Bool(true),
+//	})
+//
+//	if err != nil {
+//		return err
+//	}
+//
+// ```
+//
 // ## Import
 //
 // The ID is `NAME@ENDPOINT`, with the endpoint of the cluster.

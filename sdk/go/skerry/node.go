@@ -14,6 +14,37 @@ import (
 
 // A libvirt VM that is ready to run containers.
 //
+// ## Example Usage
+//
+// ```go
+//
+//	one, err := skerry.NewNode(ctx, "one", &skerry.NodeArgs{
+//		Name: pulumi.String("one"),
+//		Image: &skerry.NodeImageArgs{
+//			Source: pulumi.String("build/image/skerry-node-trixie.qcow2"),
+//		},
+//		Cpus:   pulumi.Int(4),
+//		Memory: pulumi.String("8GiB"),
+//		Disk:   pulumi.String("20GiB"),
+//		DataDisk: &skerry.NodeDataDiskArgs{
+//			Size: pulumi.String("100GiB"),
+//		},
+//		Networks: skerry.NodeAttachmentArray{
+//			&skerry.NodeAttachmentArgs{
+//				Bridge: pulumi.String("br0"),
+//			},
+//		},
+//		Labels: pulumi.StringMap{
+//			"room": pulumi.String("cellar"),
+//		},
+//	})
+//
+//	if err != nil {
+//		return err
+//	}
+//
+// ```
+//
 // ## Import
 //
 // The ID is `NAME`, or `POOL/NAME` where the pool isn't `default`, with `@URI` of the hypervisor where it isn't the provider's.

@@ -14,6 +14,58 @@ import (
 
 // Replicas of a container, kept running.
 //
+// ## Example Usage
+//
+// ```go
+//
+//	web, err := skerry.NewService(ctx, "web", &skerry.ServiceArgs{
+//		Cluster:  home.Endpoint,
+//		Name:     pulumi.String("web"),
+//		Replicas: pulumi.Int(3),
+//		Update: &skerry.ServiceUpdateArgs{
+//			Order:     pulumi.String("start-first"),
+//			OnFailure: pulumi.String("rollback"),
+//		},
+//		Image: pulumi.String("docker.io/library/nginx:1.27"),
+//		Env: pulumi.StringMap{
+//			"GREETING": pulumi.String("hello"),
+//		},
+//		Resources: &skerry.ServiceReservationArgs{
+//			Cpu:    pulumi.String("250m"),
+//			Memory: pulumi.String("128MiB"),
+//		},
+//		Networks: pulumi.StringArray{
+//			backend.Name,
+//		},
+//		Ports: skerry.ServicePortArray{
+//			&skerry.ServicePortArgs{
+//				Target:    pulumi.Int(80),
+//				Published: pulumi.Int(8080),
+//			},
+//		},
+//		Health: &skerry.ServiceHealthArgs{
+//			Readiness: &skerry.ServiceProbeArgs{
+//				Http: &skerry.ServiceHTTPProbeArgs{
+//					Port: pulumi.Int(80),
+//					Path: pulumi.String("/ready"),
+//				},
+//				Interval: pulumi.String("5s"),
+//			},
+//		},
+//		Mounts: skerry.ServiceMountArray{
+//			&skerry.ServiceMountArgs{
+//				Volume: database.Name,
+//				Path:   pulumi.String("/var/lib/data"),
+//			},
+//		},
+//	})
+//
+//	if err != nil {
+//		return err
+//	}
+//
+// ```
+//
 // ## Import
 //
 // The ID is `NAME@ENDPOINT`, with the endpoint of the cluster.

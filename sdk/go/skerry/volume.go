@@ -14,6 +14,24 @@ import (
 
 // Storage that outlives replicas.
 //
+// ## Example Usage
+//
+// ```go
+//
+//	database, err := skerry.NewVolume(ctx, "database", &skerry.VolumeArgs{
+//		Cluster: home.Endpoint,
+//		Name:    pulumi.String("database"),
+//		Constraints: pulumi.StringArray{
+//			pulumi.String("disk==ssd"),
+//		},
+//	})
+//
+//	if err != nil {
+//		return err
+//	}
+//
+// ```
+//
 // ## Import
 //
 // The ID is `NAME@ENDPOINT`, with the endpoint of the cluster. Data that was kept when a volume was destroyed becomes a volume again.
