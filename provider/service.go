@@ -45,6 +45,7 @@ var service = definition.Resource[*Connections, Service]{
 		}
 		return nil
 	},
+	Clash:  samePorts,
 	Create: createService,
 	Read:   readService,
 	Update: func(ctx context.Context, c *Connections, _, s *Service) error { return putService(ctx, c, s) },
