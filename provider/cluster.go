@@ -38,6 +38,7 @@ var cluster = definition.Resource[*Connections, Cluster]{
 	Timeouts: definition.Timeouts{Create: 20 * time.Minute, Read: time.Minute, Update: time.Hour, Delete: 5 * time.Minute},
 	Check:    func(c *Cluster) resources.Problems { return c.Validate() },
 	Plan:     planCluster,
+	Clash:    sameMachines,
 	Create:   createCluster,
 	Read:     readCluster,
 	Update:   updateCluster,

@@ -40,6 +40,7 @@ var node = definition.Resource[*Connections, Node]{
 	Timeouts: definition.Timeouts{Create: 20 * time.Minute, Read: 2 * time.Minute, Update: 20 * time.Minute, Delete: 10 * time.Minute},
 	Check:    func(n *Node) resources.Problems { return n.Validate() },
 	Plan:     planNode,
+	Clash:    sameAddress,
 	Create:   createNode,
 	Read:     readNode,
 	Update:   updateNode,

@@ -30,6 +30,7 @@ func New(log *slog.Logger, version string) (*definition.Provider, error) {
 		if err != nil {
 			return nil, fmt.Errorf("start the provider: %w", err)
 		}
+		d.Example = examples[d.Name]
 		p.Resources = append(p.Resources, d)
 	}
 	return p, nil

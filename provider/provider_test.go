@@ -6,7 +6,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"github.com/skerry-io/skerry/provider/definition"
 )
 
 func TestTheProviderIsDefined(t *testing.T) {
@@ -19,9 +22,37 @@ func TestTheProviderIsDefined(t *testing.T) {
 			t.Errorf("%s: %s has no doc comment", d.Name, path)
 		}
 	}
+	for _, d := range p.Resources {
+		if problems := d.Validate(resolved(d.Example)); d.Example == nil || len(problems) > 0 {
+			t.Errorf("%s: its example in examples.go is missing, or wrong: %v", d.Name, problems)
+		}
+	}
 	for _, path := range p.Config.Undocumented() {
 		t.Errorf("provider: %s has no doc comment", path)
 	}
+}
+
+// resolved gives an example with unknown values for those of other resources.
+func resolved(tree any) any {
+	switch v := tree.(type) {
+	case string:
+		if strings.HasPrefix(v, "${") {
+			return definition.Unknown{}
+		}
+	case []any:
+		list := make([]any, len(v))
+		for i, e := range v {
+			list[i] = resolved(e)
+		}
+		return list
+	case map[string]any:
+		m := make(map[string]any, len(v))
+		for key, e := range v {
+			m[key] = resolved(e)
+		}
+		return m
+	}
+	return tree
 }
 
 var update = flag.Bool("update", false, "write the reference anew")

@@ -53,6 +53,7 @@ var service = definition.Resource[*Connections, Service]{
 	Timeouts: definition.Timeouts{Create: 20 * time.Minute, Read: time.Minute, Update: 20 * time.Minute, Delete: 5 * time.Minute},
 	Check:    checkService,
 	Plan:     services.plan,
+	Clash:    samePorts,
 	Create:   createService,
 	Read:     services.read,
 	Update:   func(ctx context.Context, c *Connections, _, s *Service) error { return putService(ctx, c, s) },

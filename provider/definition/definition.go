@@ -56,6 +56,10 @@ type Resource[C, S any] struct {
 	Check func(spec *S) resources.Problems
 	// Plan looks at a create or an update before the user sees it.
 	Plan func(ctx context.Context, config C, p *Planning[S]) resources.Problems
+	// Clash is true where the resource and its replacement of another name can't
+	// be there at the same time, because both hold something that only one may.
+	// Nil means that names are all that matters.
+	Clash func(p *Planning[S]) bool
 	// Create makes the resource and fills in its computed fields. An error that
 	// wraps a Partial keeps what was made in the state.
 	Create func(ctx context.Context, config C, spec *S) error
@@ -114,6 +118,9 @@ type timeouts struct {
 type Definition struct {
 	Name, Doc, ImportID string
 	Type                *Type
+	// Example is what a user may write, for the documentation. A text such as
+	// ${home.endpoint} stands for an attribute of another resource.
+	Example map[string]any
 
 	timeouts Timeouts
 	ops      operations
@@ -124,6 +131,7 @@ type Definition struct {
 type operations struct {
 	check    func(spec any) resources.Problems
 	plan     func(ctx context.Context, config any, p *planning) resources.Problems
+	clash    func(p *planning) bool
 	create   func(ctx context.Context, config, spec any) error
 	read     func(ctx context.Context, config, spec any) (Reading, error)
 	update   func(ctx context.Context, config, prior, planned any) error
@@ -179,11 +187,7 @@ func (r Resource[C, S]) erase() operations {
 			if r.Plan == nil || config == nil {
 				return nil
 			}
-			typed := &Planning[S]{Planned: p.plannedSpec.(*S), planning: p}
-			if p.priorSpec != nil {
-				typed.Prior = p.priorSpec.(*S)
-			}
-			return r.Plan(ctx, config.(C), typed)
+			return r.Plan(ctx, config.(C), typed[S](p))
 		},
 		create: func(ctx context.Context, config, spec any) error { return r.Create(ctx, config.(C), spec.(*S)) },
 		read: func(ctx context.Context, config, spec any) (Reading, error) {
@@ -198,10 +202,21 @@ func (r Resource[C, S]) erase() operations {
 			return r.Update(ctx, config.(C), prior.(*S), planned.(*S))
 		}
 	}
+	if r.Clash != nil {
+		o.clash = func(p *planning) bool { return r.Clash(typed[S](p)) }
+	}
 	if r.Import != nil {
 		o.importer = func(ctx context.Context, config any, id string) (any, error) { return r.Import(ctx, config.(C), id) }
 	}
 	return o
+}
+
+func typed[S any](p *planning) *Planning[S] {
+	typed := &Planning[S]{Planned: p.plannedSpec.(*S), planning: p}
+	if p.priorSpec != nil {
+		typed.Prior = p.priorSpec.(*S)
+	}
+	return typed
 }
 
 // Undocumented lists the paths of the attributes that have no doc comment.

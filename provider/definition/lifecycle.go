@@ -30,10 +30,22 @@ type Plan struct {
 	Planned any
 	// Replace names the attributes of the resource for which it is replaced.
 	Replace []string
+	// Changes are all differences from the prior state, as deep inside as they
+	// can be named. Volatile values are none by themselves.
+	Changes []Change
+	// Clash is true where the resource and its replacement can't be there at the
+	// same time.
+	Clash bool
 }
 
 // Plan plans a create, where prior is nil, or an update.
 func (d *Definition) Plan(ctx context.Context, config, prior, written any) (Plan, resources.Problems) {
+	return d.PlanAfter(ctx, config, prior, nil, written)
+}
+
+// PlanAfter is Plan for an engine that keeps what the user wrote before, in
+// which a change of a write-only value is seen without its version.
+func (d *Definition) PlanAfter(ctx context.Context, config, prior, before, written any) (Plan, resources.Problems) {
 	planned, ok := d.Type.plan(prior, written).(map[string]any)
 	if !ok {
 		return Plan{}, resources.Problems{{Reason: "the resource is not an object"}}
@@ -56,16 +68,16 @@ func (d *Definition) Plan(ctx context.Context, config, prior, written any) (Plan
 	if old == nil {
 		return Plan{Planned: planned}, problems
 	}
-	changes := d.Type.changes(old, planned)
+	changes := append(d.Type.changes(old, planned), d.Type.rewritten(before, written)...)
 	for _, a := range d.Type.Attributes {
 		if a.Volatile && len(changes) > 0 {
 			planned[a.Name] = Unknown{}
 		}
 	}
-	result := Plan{Planned: planned, Replace: p.replace}
+	result := Plan{Planned: planned, Replace: p.replace, Changes: changes, Clash: p.sameName() || d.ops.clash != nil && d.ops.clash(p)}
 	for _, c := range changes {
-		if c.replace || d.ops.update == nil && !c.attribute.Computed {
-			result.Replace = append(result.Replace, c.attribute.Name)
+		if root := c.Root(); c.Replace || d.ops.update == nil && !root.Computed {
+			result.Replace = append(result.Replace, root.Name)
 		}
 	}
 	slices.Sort(result.Replace)
@@ -149,9 +161,12 @@ func (d *Definition) Delete(ctx context.Context, config, state any) ([]string, e
 	return warnings, overdue(ctx, err)
 }
 
+// Importable is true where Import finds anything.
+func (d *Definition) Importable() bool { return d.ops.importer != nil }
+
 // Import returns the state of what the ID names.
 func (d *Definition) Import(ctx context.Context, config any, id string) (any, error) {
-	if d.ops.importer == nil {
+	if !d.Importable() {
 		return nil, fmt.Errorf("import %s: it can't be imported", d.Name)
 	}
 	ctx, cancel, err := d.withDeadline(ctx, nil, d.timeouts.Read, "read")

@@ -57,3 +57,13 @@ func (p *planning) Replace(name string) {
 	}
 	p.replace = append(p.replace, name)
 }
+
+// sameName is true where the resource keeps its name, or may keep it.
+func (p *planning) sameName() bool {
+	a := p.typ.Attribute("name")
+	if a == nil {
+		return true
+	}
+	_, unknown := p.planned[a.Name].(Unknown)
+	return unknown || a.Type.equal(p.prior[a.Name], p.planned[a.Name])
+}

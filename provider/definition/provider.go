@@ -47,17 +47,14 @@ func NewProvider[W, C any](name, doc string, docs map[string]string, check func(
 // Configure returns what the calls of the resources are given as config, or nil
 // while a part of what the user wrote is unknown.
 func (p *Provider) Configure(ctx context.Context, written any) (any, resources.Problems) {
-	spec := reflect.New(p.Config.goType)
-	d := p.Config.decode(p.Config.plan(nil, written), spec.Elem(), "")
-	problems := append(p.Config.missing(written, ""), d.problems...)
-	problems = append(problems, hidden(p.check(spec.Interface()), d.doubtful())...)
+	spec, unknown, problems := p.decode(written)
 	if len(problems) > 0 {
 		return nil, problems
 	}
-	if len(d.unknown) > 0 {
+	if unknown {
 		return nil, nil
 	}
-	config, err := p.configure(ctx, spec.Interface())
+	config, err := p.configure(ctx, spec)
 	if invalid := new(resources.InvalidError); errors.As(err, &invalid) {
 		return nil, invalid.Problems
 	}
@@ -65,6 +62,27 @@ func (p *Provider) Configure(ctx context.Context, written any) (any, resources.P
 		return nil, resources.Problems{{Reason: err.Error()}}
 	}
 	return config, nil
+}
+
+// Check returns every problem with what the user wrote.
+func (p *Provider) Check(written any) resources.Problems {
+	_, _, problems := p.decode(written)
+	return problems
+}
+
+func (p *Provider) decode(written any) (spec any, unknown bool, problems resources.Problems) {
+	v := reflect.New(p.Config.goType)
+	d := p.Config.decode(p.Config.plan(nil, written), v.Elem(), "")
+	problems = append(p.Config.missing(written, ""), d.problems...)
+	problems = append(problems, hidden(p.check(v.Interface()), d.doubtful())...)
+	return v.Interface(), len(d.unknown) > 0, problems
+}
+
+// Changes compares what the user wrote before with what is written now.
+func (p *Provider) Changes(before, written any) []Change {
+	was, _ := p.Config.plan(nil, before).(map[string]any)
+	will, _ := p.Config.plan(nil, written).(map[string]any)
+	return p.Config.changes(was, will)
 }
 
 // checkConfig refuses what makes no sense in a provider's configuration, which

@@ -39,6 +39,9 @@ type Type struct {
 	quantity bool // a String that the Go type reads and writes by itself
 }
 
+// GoName is the name of the Go type, or empty where it has none.
+func (t *Type) GoName() string { return t.goType.Name() }
+
 // Attribute is one attribute of an object.
 type Attribute struct {
 	// Name in HCL, JSON, logs and errors.
@@ -69,6 +72,9 @@ type Attribute struct {
 
 // Required is true where the user has to write the attribute.
 func (a *Attribute) Required() bool { return !a.Optional && !a.Computed }
+
+// Written is true where users may write the attribute.
+func (a *Attribute) Written() bool { return !a.Block && (a.Optional || !a.Computed) }
 
 // Attribute returns the attribute of that name, or nil.
 func (t *Type) Attribute(name string) *Attribute {

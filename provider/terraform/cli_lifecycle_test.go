@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/skerry-io/skerry/provider/definition/definitiontest"
 	"github.com/skerry-io/skerry/resources"
 )
 
@@ -28,7 +29,7 @@ func TestCLILifecycle(t *testing.T) {
 	c.lacks(out, "whispered", "hushed")
 	c.contains(c.state(), `"id": "id-n"`, `"size": "1024MiB"`, `"password": null`, "10.0.0.1")
 	c.lacks(c.state(), "hushed")
-	if diff := cmp.Diff([]string{"hushed"}, c.world.passwords); diff != "" {
+	if diff := cmp.Diff([]string{"hushed"}, c.world.Passwords); diff != "" {
 		t.Error(diff)
 	}
 
@@ -54,7 +55,7 @@ func TestCLILifecycle(t *testing.T) {
 
 	rotated := strings.NewReplacer("its version wasn't", "anew", "password_version = 1", "password_version = 2").Replace(larger)
 	c.lacks(c.apply(rotated), "anew")
-	if got := c.world.passwords[len(c.world.passwords)-1]; got != "changed, but anew" {
+	if got := c.world.Passwords[len(c.world.Passwords)-1]; got != "changed, but anew" {
 		t.Errorf("the password is %q after its version changed", got)
 	}
 
@@ -79,7 +80,7 @@ func TestCLILifecycle(t *testing.T) {
 	c.lacks(c.state(), "anew")
 	c.settled(renamed)
 
-	delete(c.world.things, "m")
+	delete(c.world.Things, "m")
 	c.contains(c.planned(renamed), "will be created")
 	c.apply(renamed)
 	c.succeed("destroy", "-auto-approve")
@@ -123,7 +124,7 @@ resource "test_anything" "it" {
 	c.settled(config("5"))
 	c.apply(config("6"))
 	c.settled(config("6"))
-	if got := c.world.things["n"]; got.Size != 6*resources.MiB || got.ByName["y"].Path != "6" || got.Choice != (Choice{Mode: "6", Level: 3}) || got.Changes != 2 {
+	if got := c.world.Things["n"]; got.Size != 6*resources.MiB || got.ByName["y"].Path != "6" || got.Choice != (definitiontest.Choice{Mode: "6", Level: 3}) || got.Changes != 2 {
 		t.Errorf("the values arrived as %+v", got)
 	}
 }
@@ -146,7 +147,7 @@ func TestCLIErrorsNameTheAttribute(t *testing.T) {
 	c.contains(out, "Invalid anything: size", `size     = "much"`, "512MiB", "Invalid anything: deadline", "inners[0].path", "line 10", "inners[1].path: is missing", "timeouts.create")
 	c.lacks(out, "password")
 
-	c.world.fail = &resources.InvalidError{Problems: resources.Problems{{Path: "labels", Reason: "are too many"}}}
+	c.world.Fail = &resources.InvalidError{Problems: resources.Problems{{Path: "labels", Reason: "are too many"}}}
 	c.write(`resource "test_anything" "it" {
   name   = "n"
   labels = { a = "b" }
@@ -156,7 +157,7 @@ func TestCLIErrorsNameTheAttribute(t *testing.T) {
 		t.Errorf("apply ends with %d", code)
 	}
 	c.contains(out, "Can't create the anything: labels", `labels = { a = "b" }`, "are too many")
-	c.world.fail = nil
+	c.world.Fail = nil
 	c.contains(c.planned(`resource "test_anything" "it" {
   name = "n"
 }`), "is tainted")
@@ -186,11 +187,11 @@ resource "test_anything" "it" {
   token = "hush"
   link  = { host = "h" }
 }` + thing)
-	want := settings{
+	want := definitiontest.Settings{
 		Every: resources.Duration(5 * time.Second), Tags: []string{"a"}, Order: []int{1}, Map: map[string]bool{"on": true}, Ratio: 0.5, Token: "hush",
-		Link: &link{Host: "h", Port: 22, Fast: true},
+		Link: &definitiontest.Link{Host: "h", Port: 22, Fast: true},
 	}
-	if diff := cmp.Diff(want, c.world.settings); diff != "" {
+	if diff := cmp.Diff(want, c.world.Settings); diff != "" {
 		t.Errorf("settings (-want +got)\n%s", diff)
 	}
 }
@@ -215,12 +216,12 @@ resource "test_anything" "it" {
 }`
 	}
 	c.apply(config("a", "1GiB"))
-	if c.world.settings.Label != "a" {
-		t.Errorf("the label is %q", c.world.settings.Label)
+	if c.world.Settings.Label != "a" {
+		t.Errorf("the label is %q", c.world.Settings.Label)
 	}
 	c.settled(config("a", "1GiB"))
 	c.contains(c.apply(config("b", "2GiB")), "The provider block depends on", "1 added, 1 changed, 1 destroyed")
-	if got := c.world.things["n"]; c.world.settings.Label != "b" || got.Size != 2*resources.GiB {
-		t.Errorf("label %q, made %+v", c.world.settings.Label, got)
+	if got := c.world.Things["n"]; c.world.Settings.Label != "b" || got.Size != 2*resources.GiB {
+		t.Errorf("label %q, made %+v", c.world.Settings.Label, got)
 	}
 }

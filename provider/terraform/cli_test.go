@@ -16,6 +16,8 @@ import (
 	"github.com/hashicorp/go-plugin"
 	"github.com/hashicorp/terraform-plugin-framework/providerserver"
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6/tf6server"
+
+	"github.com/skerry-io/skerry/provider/definition/definitiontest"
 )
 
 // The tests here run the real CLI against the provider in this process, so that
@@ -34,7 +36,7 @@ const header = `terraform {
 // cli is a directory with a configuration, and the CLI that applies it.
 type cli struct {
 	testing.TB
-	world   *world
+	world   *definitiontest.World
 	program string
 	dir     string
 	env     []string
@@ -45,7 +47,7 @@ func newCLI(t testing.TB) *cli {
 	if testing.Short() {
 		t.Skip("it runs the CLI")
 	}
-	c := &cli{TB: t, world: &world{things: map[string]Anything{}}, program: findCLI(t), dir: t.TempDir()}
+	c := &cli{TB: t, world: definitiontest.NewWorld(), program: findCLI(t), dir: t.TempDir()}
 	settings := filepath.Join(c.dir, "cli.tfrc")
 	if err := os.WriteFile(settings, []byte("disable_checkpoint = true\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -90,7 +92,7 @@ func (c *cli) serve() string {
 	configs, closed := make(chan *plugin.ReattachConfig, 1), make(chan struct{})
 	failed := make(chan error, 1)
 	go func() {
-		if err := tf6server.Serve(address, providerserver.NewProtocol6(New(newProvider(c, c.world), "test")), tf6server.WithDebug(ctx, configs, closed), tf6server.WithGoPluginLogger(hclog.NewNullLogger())); err != nil {
+		if err := tf6server.Serve(address, providerserver.NewProtocol6(New(definitiontest.Provider(c, c.world), "test")), tf6server.WithDebug(ctx, configs, closed), tf6server.WithGoPluginLogger(hclog.NewNullLogger())); err != nil {
 			failed <- err
 		}
 	}()
@@ -195,4 +197,4 @@ func (c *cli) state() string {
 	return string(text)
 }
 
-func (c *cli) names() []string { return slices.Sorted(maps.Keys(c.world.things)) }
+func (c *cli) names() []string { return slices.Sorted(maps.Keys(c.world.Things)) }

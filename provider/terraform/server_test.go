@@ -15,19 +15,20 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/skerry-io/skerry/provider/definition"
+	"github.com/skerry-io/skerry/provider/definition/definitiontest"
 )
 
 // client speaks the protocol to the provider in this process.
 type client struct {
 	server tfprotov6.ProviderServer
 	typ    tftypes.Object
-	world  *world
+	world  *definitiontest.World
 }
 
 func newClient(t testing.TB) *client {
 	t.Helper()
-	w := &world{things: map[string]Anything{}}
-	server := providerserver.NewProtocol6(New(newProvider(t, w), "test"))()
+	w := definitiontest.NewWorld()
+	server := providerserver.NewProtocol6(New(definitiontest.Provider(t, w), "test"))()
 	schema, err := server.GetProviderSchema(t.Context(), &tfprotov6.GetProviderSchemaRequest{})
 	if err != nil || len(schema.Diagnostics) > 0 {
 		t.Fatal(err, texts(schema.Diagnostics))
@@ -170,7 +171,7 @@ func TestLifecycle(t *testing.T) {
 	if problems != nil || attributeOf(t, updated, "changes") != 2 || attributeOf(t, updated, "id") != "id-n" {
 		t.Errorf("update gave %s, %v", updated, problems)
 	}
-	if diff := cmp.Diff([]string{"hush", "new"}, c.world.passwords); diff != "" {
+	if diff := cmp.Diff([]string{"hush", "new"}, c.world.Passwords); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -196,7 +197,7 @@ func TestReplaceOnChange(t *testing.T) {
 func TestAFailedUpdateKeepsTheOldInputs(t *testing.T) {
 	c := newClient(t)
 	state, _ := c.apply(t, c.none(), c.object(map[string]any{"name": "n"}))
-	c.world.fail = errors.New("no room")
+	c.world.Fail = errors.New("no room")
 	after, problems := c.apply(t, state, c.object(map[string]any{"name": "n", "size": "2GiB"}))
 	if !after.Equal(state) || len(problems) != 1 {
 		t.Errorf("state is %s, problems %v", after, problems)
@@ -205,7 +206,7 @@ func TestAFailedUpdateKeepsTheOldInputs(t *testing.T) {
 
 func TestACreateThatFailsHalfwayKeepsItsState(t *testing.T) {
 	c := newClient(t)
-	c.world.fail = errors.New("no answer")
+	c.world.Fail = errors.New("no answer")
 	state, problems := c.apply(t, c.none(), c.object(map[string]any{"name": "n"}))
 	if len(problems) != 1 || attributeOf(t, state, "id") != "id-n" {
 		t.Errorf("state is %s, problems %v", state, problems)
@@ -215,13 +216,13 @@ func TestACreateThatFailsHalfwayKeepsItsState(t *testing.T) {
 func TestReadOfWhatIsSilentWarnsAndKeeps(t *testing.T) {
 	c := newClient(t)
 	state, _ := c.apply(t, c.none(), c.object(map[string]any{"name": "n"}))
-	c.world.silent = true
+	c.world.Silent = true
 	after, warnings := c.read(t, state)
 	if !after.Equal(state) || len(warnings) != 1 {
 		t.Errorf("state is %s, warnings %v", after, warnings)
 	}
-	c.world.silent = false
-	delete(c.world.things, "n")
+	c.world.Silent = false
+	delete(c.world.Things, "n")
 	if after, _ := c.read(t, state); !after.IsNull() {
 		t.Errorf("what is gone is still in the state: %s", after)
 	}

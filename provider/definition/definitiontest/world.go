@@ -1,4 +1,6 @@
-package terraform
+// Package definitiontest has a provider for tests of the front-ends: its one
+// resource holds an attribute of every kind, and lives in a World in memory.
+package definitiontest
 
 import (
 	"context"
@@ -61,8 +63,8 @@ type Deep struct {
 	Text string `json:"text" iac:"optional"`
 }
 
-// settings are those of the test's provider.
-type settings struct {
+// Settings are those of the test's provider.
+type Settings struct {
 	Label string             `json:"label" iac:"optional"`
 	Every resources.Duration `json:"every" iac:"default=5s"`
 	Tags  []string           `json:"tags" iac:"optional,set"`
@@ -70,26 +72,35 @@ type settings struct {
 	Map   map[string]bool    `json:"map" iac:"optional"`
 	Ratio float64            `json:"ratio" iac:"optional"`
 	Token string             `json:"token" iac:"optional,sensitive"`
-	Link  *link              `json:"link" iac:"optional"`
+	Link  *Link              `json:"link" iac:"optional"`
 }
 
-type link struct {
+// Link is an object in the settings.
+type Link struct {
 	Host string `json:"host"`
 	Port int    `json:"port" iac:"default=22"`
 	Fast bool   `json:"fast" iac:"default=true"`
 }
 
-// world is what the test's resources live in.
-type world struct {
-	things    map[string]Anything
-	passwords []string
-	settings  settings
-	fail      error
-	silent    bool
+// World is what the test's resources live in.
+type World struct {
+	// Things are the resources by name, and Passwords what was written to them.
+	Things    map[string]Anything
+	Passwords []string
+	Settings  Settings
+	// Fail is the error of every create, which leaves its resource, and update.
+	Fail error
+	// Silent keeps reads from finding out.
+	Silent bool
+	// Before is called before anything is made or changed, where it is set.
+	Before func(context.Context) error
 }
 
-func anything() definition.Resource[*world, Anything] {
-	return definition.Resource[*world, Anything]{
+// NewWorld returns an empty one.
+func NewWorld() *World { return &World{Things: map[string]Anything{}} }
+
+func anything() definition.Resource[*World, Anything] {
+	return definition.Resource[*World, Anything]{
 		Name: "anything", Doc: "A resource for tests.",
 		Check: func(a *Anything) resources.Problems {
 			var p resources.Problems
@@ -101,45 +112,51 @@ func anything() definition.Resource[*world, Anything] {
 			}
 			return p
 		},
-		Create: func(_ context.Context, w *world, a *Anything) error {
+		Create: func(ctx context.Context, w *World, a *Anything) error {
+			if err := w.before(ctx); err != nil {
+				return err
+			}
 			a.ID, a.Changes = "id-"+a.Name, 1
 			a.Facts = Facts{Address: "10.0.0.1", Sizes: []resources.Bytes{a.Size}}
 			a.Parts = []Facts{a.Facts}
 			if a.Guess == "" {
 				a.Guess = "guessed"
 			}
-			w.things[a.Name] = *a
-			w.passwords = append(w.passwords, a.Password)
-			if w.fail != nil {
-				return &definition.Partial{Err: w.fail}
+			w.Things[a.Name] = *a
+			w.Passwords = append(w.Passwords, a.Password)
+			if w.Fail != nil {
+				return &definition.Partial{Err: w.Fail}
 			}
 			return nil
 		},
-		Read: func(_ context.Context, w *world, a *Anything) (definition.Reading, error) {
-			if w.silent {
+		Read: func(_ context.Context, w *World, a *Anything) (definition.Reading, error) {
+			if w.Silent {
 				return definition.Reading{Warnings: []string{"it does not answer"}}, nil
 			}
-			there, found := w.things[a.Name]
+			there, found := w.Things[a.Name]
 			if found {
 				*a = there
 			}
 			return definition.Reading{Gone: !found}, nil
 		},
-		Update: func(_ context.Context, w *world, _, a *Anything) error {
-			if w.fail != nil {
-				return w.fail
+		Update: func(ctx context.Context, w *World, _, a *Anything) error {
+			if w.Fail != nil {
+				return w.Fail
 			}
-			a.Changes = w.things[a.Name].Changes + 1
-			w.things[a.Name] = *a
-			w.passwords = append(w.passwords, a.Password)
+			if err := w.before(ctx); err != nil {
+				return err
+			}
+			a.Changes = w.Things[a.Name].Changes + 1
+			w.Things[a.Name] = *a
+			w.Passwords = append(w.Passwords, a.Password)
 			return nil
 		},
-		Delete: func(_ context.Context, w *world, a *Anything) ([]string, error) {
-			delete(w.things, a.Name)
+		Delete: func(_ context.Context, w *World, a *Anything) ([]string, error) {
+			delete(w.Things, a.Name)
 			return nil, nil
 		},
-		Import: func(_ context.Context, w *world, id string) (*Anything, error) {
-			a, found := w.things[id]
+		Import: func(_ context.Context, w *World, id string) (*Anything, error) {
+			a, found := w.Things[id]
 			if !found {
 				return nil, errors.New("there is none of this name")
 			}
@@ -148,18 +165,18 @@ func anything() definition.Resource[*world, Anything] {
 	}
 }
 
-// newProvider defines a provider whose one resource lives in w.
-func newProvider(t testing.TB, w *world) *definition.Provider {
+// Provider defines a provider whose one resource lives in w.
+func Provider(t testing.TB, w *World) *definition.Provider {
 	t.Helper()
 	p, err := definition.NewProvider("test", "For tests.", nil,
-		func(s *settings) (p resources.Problems) {
+		func(s *Settings) (p resources.Problems) {
 			if s.Link != nil && s.Link.Port < 0 {
 				p.Addf("link.port", "is negative; give a port")
 			}
 			return p
 		},
-		func(_ context.Context, s *settings) (*world, error) {
-			w.settings = *s
+		func(_ context.Context, s *Settings) (*World, error) {
+			w.Settings = *s
 			return w, nil
 		})
 	if err != nil {
@@ -171,4 +188,11 @@ func newProvider(t testing.TB, w *world) *definition.Provider {
 	}
 	p.Resources = append(p.Resources, d)
 	return p
+}
+
+func (w *World) before(ctx context.Context) error {
+	if w.Before == nil {
+		return nil
+	}
+	return w.Before(ctx)
 }
