@@ -14,6 +14,22 @@ import (
 
 // A file for replicas. Other content rolls the services that use it, and the apply waits for them.
 //
+// ## Example Usage
+//
+// ```go
+//
+//	settings, err := skerry.NewConfig(ctx, "settings", &skerry.ConfigArgs{
+//		Cluster: home.Endpoint,
+//		Name:    pulumi.String("settings"),
+//		Content: pulumi.String("workers = 4\n"),
+//	})
+//
+//	if err != nil {
+//		return err
+//	}
+//
+// ```
+//
 // ## Import
 //
 // The ID is `NAME@ENDPOINT`, with the endpoint of the cluster.

@@ -14,6 +14,23 @@ import (
 
 // A value that only the replicas get which need it. A new version rolls the services that use it, and the apply waits for them.
 //
+// ## Example Usage
+//
+// ```go
+//
+//	password, err := skerry.NewSecret(ctx, "password", &skerry.SecretArgs{
+//		Cluster: home.Endpoint,
+//		Name:    pulumi.String("password"),
+//		Value:   password.Value,
+//		Version: pulumi.Int(1),
+//	})
+//
+//	if err != nil {
+//		return err
+//	}
+//
+// ```
+//
 // ## Import
 //
 // The ID is `NAME@ENDPOINT`, with the endpoint of the cluster. The value is not read.
