@@ -115,11 +115,12 @@ func (s *scaler) plan(v *view) (due map[string]resources.ScaleDecision, next tim
 	known := s.services
 	s.services = make(map[string]*scaledService, len(names))
 	due = make(map[string]resources.ScaleDecision, len(names))
+	replicas := v.wantedReplicas(names)
 	for _, name := range names {
 		if s.services[name] = known[name]; s.services[name] == nil {
 			s.services[name] = &scaledService{}
 		}
-		in := s.input(v, v.state.Services[name])
+		in := s.input(v, v.state.Services[name], replicas[name])
 		in.History = s.services[name].history
 		due[name], s.services[name].pending = autoscale.Plan(in, v.now)
 	}
@@ -172,7 +173,7 @@ func (s *scaler) decisions(name string) []resources.ScaleDecision {
 }
 
 // input is what is known of a service. s.mu is held.
-func (s *scaler) input(v *view, service resources.ServiceRecord) autoscale.Input {
+func (s *scaler) input(v *view, service resources.ServiceRecord, replicas []*resources.Replica) autoscale.Input {
 	spec := service.Service.Autoscale
 	signals := autoscale.Signals(spec)
 	in := autoscale.Input{
@@ -190,15 +191,28 @@ func (s *scaler) input(v *view, service resources.ServiceRecord) autoscale.Input
 			in.Outside[i] = known.value
 		}
 	}
-	replicas := v.state.ReplicasOf(service.Service.Name)
-	in.Replicas = make([]autoscale.Replica, 0, len(replicas))
+	in.Replicas = make([]autoscale.Replica, len(replicas))
 	values := make([]float64, len(signals)*len(replicas))
-	for i := range replicas {
-		if r := &replicas[i]; r.Wanted && !v.lost[r.Node] {
-			in.Replicas = append(in.Replicas, s.measured(v, r, signals, values[i*len(signals):][:len(signals)], in.Problems))
-		}
+	for i, r := range replicas {
+		in.Replicas[i] = s.measured(v, r, signals, values[i*len(signals):][:len(signals)], in.Problems)
 	}
 	return in
+}
+
+// wantedReplicas finds the replicas of services that are wanted, and not lost, in
+// no order: the decisions are the same in any. They are not copied, since they
+// are many.
+func (v *view) wantedReplicas(names []string) map[string][]*resources.Replica {
+	found := make(map[string][]*resources.Replica, len(names))
+	for _, name := range names {
+		found[name] = nil
+	}
+	for _, r := range v.state.Replicas.All() {
+		if all, asked := found[r.Service]; asked && r.Wanted && !v.lost[r.Node] {
+			found[r.Service] = append(all, r)
+		}
+	}
+	return found
 }
 
 // measured is what is known of a replica. s.mu is held.
@@ -216,7 +230,7 @@ func (s *scaler) measured(v *view, r *resources.Replica, signals []autoscale.Sig
 		if !fresh || !measured {
 			value = math.NaN()
 		}
-		if problem := got.Problems[signal.Name]; fresh && problem != "" && problems[i] == "" {
+		if problem := got.Problems[signal.Name]; fresh && problem != "" && (problems[i] == "" || problem < problems[i]) {
 			problems[i] = problem
 		}
 		values[i] = value

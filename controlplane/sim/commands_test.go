@@ -19,6 +19,7 @@ var commands = map[string]func(s *scenario, words []string) []string{
 	"servers":   func(*scenario, []string) []string { return nil },
 	"nodes":     (*scenario).addNodes,
 	"service":   (*scenario).putService,
+	"load":      (*scenario).putLoad,
 	"delete":    (*scenario).deleteService,
 	"advance":   (*scenario).advance,
 	"status":    (*scenario).status,
@@ -169,9 +170,25 @@ func (s *scenario) set(service *resources.Service, key, value string) {
 		service.Placement = &copied
 		return service.Placement
 	}
+	scale := func() *resources.Autoscale {
+		copied := resources.Autoscale{Min: 1}
+		if service.Autoscale != nil {
+			copied = *service.Autoscale
+		}
+		service.Autoscale = &copied
+		return service.Autoscale
+	}
 	switch key {
 	case "replicas":
 		service.Replicas = s.number(value)
+	case "scale":
+		from, to, _ := strings.Cut(value, "..")
+		scale().Min, scale().Max = s.number(from), s.number(to)
+	case "scale_cpu":
+		scale().CPU = s.number(value)
+	case "scale_down_window":
+		scale().Down = &resources.ScaleDown{}
+		parse(s, &scale().Down.Window, value)
 	case "cpu":
 		parse(s, &service.Resources.CPU, value)
 	case "memory":
@@ -207,6 +224,14 @@ func (s *scenario) set(service *resources.Service, key, value string) {
 	default:
 		s.Fatalf("a service has no %q", key)
 	}
+}
+
+// putLoad says what is asked of a service, as in "load web 300m".
+func (s *scenario) putLoad(words []string) []string {
+	var load resources.MilliCPU
+	parse(s, &load, words[1])
+	s.demands(words[0], float64(load))
+	return nil
 }
 
 func problem(err error) []string {

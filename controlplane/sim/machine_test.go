@@ -176,7 +176,7 @@ func (m *machine) runAgent(ctx context.Context) error {
 	dialer := client.NewDialer(client.Options{Log: log})
 	defer dialer.Close()
 	a, err := agent.New(agent.Config{
-		Runtime: m.containers, Volumes: m.containers, Server: dialer.Member(m.way), ControlPlane: noControlPlane{}, ServerTransport: http.DefaultTransport,
+		Runtime: m.containers, Volumes: m.containers, Meter: m.containers, Server: dialer.Member(m.way), ControlPlane: noControlPlane{}, ServerTransport: http.DefaultTransport,
 		Data: m.data, Version: "sim", Log: log,
 		Machine: func() (agent.Machine, error) {
 			return agent.Machine{Capacity: m.capacity, Addresses: []string{m.name}}, nil
@@ -267,6 +267,7 @@ func (c *cluster) newNode(name string, capacity resources.Capacity, labels map[s
 	m := c.newMachine(name)
 	m.data, m.containers, m.capacity = filepath.Join(c.dir, name), newContainers(), capacity
 	m.containers.happens = func(what string) { c.saw(what + " on " + name) }
+	m.containers.demand = c.demand
 	if _, err := agent.InitNode(m.data, resources.NodeFile{ID: m.id, Name: name, Labels: labels, Taints: taints}); err != nil {
 		return nil, err
 	}

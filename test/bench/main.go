@@ -20,6 +20,8 @@
 //	agent-memory       of an agent with 50 replicas, against 40 MiB
 //	server-memory      of a server, with its node's agent, that has 100 nodes and
 //	                   1,000 replicas, against 150 MiB
+//	autoscale          the decisions about 5,000 services with 100,000 replicas on
+//	                   one core, against 1 s; it needs nothing of the rest
 //	network            what is between replicas: a family, see network.go
 //	placements         replicas placed by the scheduler, against swarmkit's: a
 //	                   family, see schedule.go; it needs nothing of the rest
@@ -61,6 +63,7 @@ var benches = slices.Concat([]bench{
 	{"node-killed", 1, nodeKilled},
 	{"agent-memory", 1, agentMemory},
 	{"server-memory", 1, serverMemory},
+	{"autoscale", 1, autoscaling},
 }, networks, placements())
 
 func main() {
