@@ -61,7 +61,7 @@ func (a *Attribute) written(before, state any) any {
 		return before
 	case before == nil && a.Computed && a.Default == nil:
 		return nil
-	case before == nil && a.Type.same(state, a.plan(nil, nil, false)):
+	case before == nil && !a.Required() && a.Type.equal(state, a.plan(nil, nil, false)):
 		return nil
 	default:
 		return a.Type.written(before, state)

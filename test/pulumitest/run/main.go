@@ -97,5 +97,7 @@ func outputs(ctx context.Context, stack *auto.Stack) error {
 	for name, o := range all {
 		plain[name] = o.Value
 	}
-	return json.NewEncoder(os.Stdout).Encode(plain)
+	encoder := json.NewEncoder(os.Stdout)
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(plain)
 }
