@@ -26,6 +26,7 @@ type fakeRuntime struct {
 
 	containers map[string]*resources.Container
 	calls      []string
+	made       resources.Replica // as the last one was made
 	startErr   error
 	image      string // ID of the image of containers
 	exits      chan string
@@ -75,6 +76,7 @@ func (f *fakeRuntime) Create(_ context.Context, r resources.Replica) (string, er
 	}
 	f.taking.Lock()
 	defer f.taking.Unlock()
+	f.made = r
 	f.containers[string(r.ID)] = &resources.Container{ID: string(r.ID), Replica: r.ID, Image: f.image, Created: true}
 	return string(r.ID), nil
 }

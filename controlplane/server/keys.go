@@ -98,20 +98,20 @@ func (s *Server) rotateKey(r *http.Request) (any, error) {
 
 // introduce makes a new key the current one.
 func (s *Server) introduce(ctx context.Context, now time.Time) (string, error) {
-	var id string
+	var id, fresh string
 	err := s.update(ctx, func(state *store.State) ([]store.Change, error) {
 		next, found := keyOf(state, resources.KeyNext)
 		if found && s.Keys.Has(next) {
 			id = next
 			return nil, nil
 		}
-		if id == "" {
-			made, err := s.Keys.Make(now)
-			if err != nil {
+		if fresh == "" {
+			var err error
+			if fresh, err = s.Keys.Make(now); err != nil {
 				return nil, err
 			}
-			id = made
 		}
+		id = fresh
 		changes := []store.Change{store.PutKey(resources.KeyRecord{ID: id, State: resources.KeyNext})}
 		if found { // nothing is sealed with it, and its maker is gone
 			changes = append(changes, store.DeleteKey(next))
@@ -119,7 +119,8 @@ func (s *Server) introduce(ctx context.Context, now time.Time) (string, error) {
 		return changes, nil
 	})
 	if err != nil {
-		return "", err
+		// Should the store know of it, the next attempt replaces it.
+		return "", errors.Join(err, s.Keys.Change(resources.Keyring{Drop: []string{fresh}}))
 	}
 	// A server that is recorded from now on fetches the keys of the leader, which
 	// has this one.

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/skerry-io/skerry/controlplane/api"
 	"github.com/skerry-io/skerry/controlplane/store"
@@ -54,10 +55,11 @@ func (s *Server) putSecret(r *http.Request) (any, error) {
 	value := []byte(secret.Value)
 	secret.Value = ""
 	var state *store.State
+	var revised []string
 	err = s.sealing(r.Context(), func(now *store.State, key string) ([]store.Change, error) {
 		old, found := now.Secrets[secret.Name]
 		next := resources.SecretRecord{Secret: secret, Number: old.Number}
-		changes, err := s.renew(now, key, resources.SecretContent(secret.Name), &next.Number, value)
+		changes, err := s.renew(now, key, resources.SecretContent(secret.Name), &next.Number, value, &revised)
 		if err != nil {
 			return nil, err
 		}
@@ -70,6 +72,7 @@ func (s *Server) putSecret(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.tellRevised(revised, "secret "+secret.Name)
 	return secretStatus(state, secret.Name), nil
 }
 
@@ -133,12 +136,13 @@ func (s *Server) putConfig(r *http.Request) (any, error) {
 		return nil, api.Invalid(problems)
 	}
 	var state *store.State
+	var revised []string
 	err = s.sealing(r.Context(), func(now *store.State, key string) ([]store.Change, error) {
 		old, found := now.Configs[config.Name]
 		next := resources.ConfigRecord{
 			Config: config.Config, Number: old.Number, SHA256: resources.ConfigSum(config.Content), Size: resources.Bytes(len(config.Content)),
 		}
-		changes, err := s.renew(now, key, resources.ConfigContent(config.Name), &next.Number, config.Content)
+		changes, err := s.renew(now, key, resources.ConfigContent(config.Name), &next.Number, config.Content, &revised)
 		if err != nil {
 			return nil, err
 		}
@@ -151,6 +155,7 @@ func (s *Server) putConfig(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.tellRevised(revised, "config "+config.Name)
 	return configStatus(state, config.Name), nil
 }
 
@@ -170,7 +175,8 @@ func (s *Server) deleteConfig(r *http.Request) (any, error) {
 // renew seals a value as the next version of a content, unless it is that of the
 // present version, and makes new revisions of the services that do not run with
 // it: where it was put before and they were rolled back, too.
-func (s *Server) renew(state *store.State, key, content string, number *int, value []byte) ([]store.Change, error) {
+func (s *Server) renew(state *store.State, key, content string, number *int, value []byte, revised *[]string) ([]store.Change, error) {
+	*revised = nil
 	var changes []store.Change
 	fresh := *number == 0
 	if !fresh {
@@ -197,6 +203,13 @@ func (s *Server) renew(state *store.State, key, content string, number *int, val
 		record.Contents[content] = *number
 		record.Revision, record.Rollout = record.Revision+1, resources.Rollout{}
 		changes = append(changes, store.PutService(record))
+		*revised = append(*revised, name)
 	}
 	return changes, nil
+}
+
+func (s *Server) tellRevised(services []string, because string) {
+	for _, name := range services {
+		s.events.add("service/"+name, "Revised", "a new revision has what is in "+because+" now", time.Now())
+	}
 }
