@@ -115,6 +115,8 @@ type Assignment struct {
 	Leaving []ReplicaID `json:"leaving,omitempty"`
 	// Volumes that the node's replicas mount, and those whose data it has, by name.
 	Volumes []AssignedVolume `json:"volumes,omitempty"`
+	// Contents of the secrets and configs of the node's replicas, by version.
+	Contents []Content `json:"contents,omitempty"`
 	// Servers are the ways to the control plane from now on.
 	Servers []ServerAddress `json:"servers"`
 	// Server is how the node takes part in the control plane; nil where it

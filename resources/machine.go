@@ -165,6 +165,8 @@ type ServiceRecord struct {
 	// ImageDigest is what the revision's image came to (`sha256:HEX`), or empty
 	// where only the node knows the image.
 	ImageDigest string `json:"image_digest,omitempty"`
+	// Contents are those of the revision's secrets and configs.
+	Contents ContentNumbers `json:"contents,omitempty"`
 	// VirtualIPs of the service, on each of its networks.
 	VirtualIPs []NetworkAddress `json:"virtual_ips,omitempty"`
 	// Deleting is true from the removal until the last container is gone.
@@ -181,6 +183,8 @@ type Revision struct {
 	Number      int      `json:"number"`
 	Template    Template `json:"template"`
 	ImageDigest string   `json:"image_digest,omitempty"`
+	// Contents are those of its secrets and configs.
+	Contents ContentNumbers `json:"contents,omitempty"`
 }
 
 // Rollout is what the leader remembers of the change to a revision.

@@ -26,6 +26,8 @@ type Replica struct {
 	// (`sha256:HEX`), or empty where only the node knows the image.
 	ImageDigest string   `json:"image_digest,omitempty"`
 	Template    Template `json:"template"`
+	// Contents are those of its secrets and configs.
+	Contents ContentNumbers `json:"contents,omitempty"`
 	// Addresses of the replica, in the order of its networks. It has none while it
 	// has no node, or on a node that is on no network; see NodeOverlay.
 	Addresses []NetworkAddress `json:"addresses,omitempty"`

@@ -70,6 +70,10 @@ type Template struct {
 	ReadOnly bool `json:"read_only,omitempty" iac:"default=false"`
 	// Volumes to mount, of the cluster's `skerry_volume`s.
 	Mounts []Mount `json:"mounts,omitempty" iac:"optional"`
+	// Secrets that the containers get, of the cluster's `skerry_secret`s.
+	Secrets []SecretMount `json:"secrets,omitempty" iac:"optional"`
+	// Files that the containers get, of the cluster's `skerry_config`s.
+	Configs []ConfigMount `json:"configs,omitempty" iac:"optional"`
 	// Directories in memory.
 	Tmpfs []Tmpfs `json:"tmpfs,omitempty" iac:"optional"`
 	// Directories and files of the node to mount.
@@ -259,6 +263,7 @@ func (s *Service) Validate() Problems {
 	s.validatePorts(&p)
 	s.validatePaths(&p)
 	s.validateMounts(&p)
+	s.validateContents(&p)
 	for _, key := range sortedKeys(s.Env) {
 		if !envPattern.MatchString(key) {
 			p.Addf("env", "%q is not a variable's name; use letters, digits and underscores", key)

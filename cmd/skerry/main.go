@@ -65,6 +65,7 @@ func command(out, logs io.Writer) *cobra.Command {
 		firstbootCommand, adoptCommand, abandonCommand, agentCommand, serverCommand, devCommand, clusterCommand,
 		statusCommand, nodesCommand, servicesCommand, networksCommand, replicasCommand, eventsCommand,
 		logsCommand, execCommand, drainCommand, cordonCommand, uncordonCommand, rebalanceCommand, leaveCommand, nodeCommand, volumeCommand,
+		secretsCommand, configsCommand,
 	} {
 		root.AddCommand(make(logger))
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/skerry-io/skerry/controlplane/client"
 	"github.com/skerry-io/skerry/controlplane/dataplane"
 	"github.com/skerry-io/skerry/controlplane/registry"
+	"github.com/skerry-io/skerry/controlplane/seal"
 	"github.com/skerry-io/skerry/controlplane/server"
 	"github.com/skerry-io/skerry/controlplane/store"
 	"github.com/skerry-io/skerry/podmanruntime"
@@ -66,11 +67,18 @@ func runServer(ctx context.Context, p places, cluster resources.ClusterConfig, r
 	if err := m.found(p, cluster); err != nil {
 		return err
 	}
+	if err := m.fetchKeys(ctx, p, cluster); err != nil {
+		return err
+	}
 	etcd, err := store.OpenEtcd(ctx, m.store(p, cluster), log)
 	if err != nil {
 		return err
 	}
 	defer etcd.Close()
+	keys, err := seal.OpenRing(p.keysFile())
+	if err != nil {
+		return err
+	}
 	authority, err := m.authority(ctx, p, etcd)
 	if err != nil {
 		return err
@@ -81,7 +89,7 @@ func runServer(ctx context.Context, p places, cluster resources.ClusterConfig, r
 	}
 	defer images.Close() //nolint:errcheck // what was put is on the disk
 	s := server.New(server.Config{
-		Cluster: cluster, Self: m.self, Store: etcd, Snapshot: etcd.Snapshot, Images: images, Resolve: server.ResolveRemote, Log: log,
+		Cluster: cluster, Self: m.self, Store: etcd, Snapshot: etcd.Snapshot, Images: images, Resolve: server.ResolveRemote, Keys: keys, Log: log,
 		Election: election{etcd}, Members: etcd, Authority: authority, Dial: p.dialServer, DialAgent: p.dialAgent,
 	})
 	listeners, err := m.listen(p, s)
@@ -147,7 +155,7 @@ func runAgent(ctx context.Context, p places, controlPlane agent.ControlPlane, un
 	}
 	a, err := agent.New(agent.Config{
 		Runtime: podman, Volumes: podman, Storage: storage, Network: network, Console: podman, Server: control, ControlPlane: controlPlane, ServerTransport: control.Registry(), Skew: control.Skew,
-		Data: p.data, AuthorizedKeys: p.authorizedKeys, Servers: servers, Alone: p.alone, Version: version, Log: log,
+		Data: p.data, Secrets: filepath.Join(p.run, "secrets"), AuthorizedKeys: p.authorizedKeys, Servers: servers, Alone: p.alone, Version: version, Log: log,
 	})
 	if err != nil {
 		return err

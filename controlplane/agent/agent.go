@@ -117,6 +117,9 @@ type Config struct {
 	Skew func() (ahead time.Duration, known bool)
 	// ServerTransport leads to the server's socket, for the registry.
 	ServerTransport http.RoundTripper
+	// Secrets is the directory for the files of replicas that have some. It is made
+	// one in memory.
+	Secrets string
 	// Data is the directory that outlives the VM.
 	Data string
 	// AuthorizedKeys is the file of the keys that may log in, or empty where
@@ -170,6 +173,7 @@ func New(c Config) (*Agent, error) {
 	}
 	var known resources.Assignment
 	a.loop = newLoop(c.Runtime, c.Log)
+	a.loop.contents.dir = c.Secrets
 	if c.Network != nil {
 		a.loop.networks = newNetworks(c.Network, func(obstacle string) {
 			a.setCondition(resources.ForwardDropped, obstacle, time.Now())
@@ -186,7 +190,7 @@ func New(c Config) (*Agent, error) {
 	a.loop.measures.registry.MustRegister(a.states())
 	if err == nil {
 		known.Remembered = true
-		a.loop.assign(known)
+		a.loop.assign(a.recalled(known))
 	}
 	return a, nil
 }

@@ -38,6 +38,7 @@ type loop struct {
 	runtime  Runtime
 	networks *networks // nil where the node can't be on any
 	volumes  *volumes  // nil where the runtime has none
+	contents *contents
 	log      *slog.Logger
 	measures *measures
 
@@ -100,7 +101,7 @@ const (
 
 func newLoop(runtime Runtime, log *slog.Logger) *loop {
 	return &loop{
-		runtime: runtime, log: log, measures: newMeasures(),
+		runtime: runtime, log: log, measures: newMeasures(), contents: newContents("", log),
 		assigned: make(chan resources.Assignment, 1), results: make(chan result), listings: make(chan listing), exits: make(chan string),
 		findings: make(chan finding),
 		units:    map[resources.ReplicaID]*unit{}, watched: map[int]func(){}, news: make(chan struct{}, 1), looked: make(chan struct{}), ended: make(chan struct{}), turned: make(chan struct{}),
@@ -217,6 +218,7 @@ func (l *loop) run(ctx context.Context) error {
 func (l *loop) take(said resources.Assignment, now time.Time) {
 	l.known = true
 	l.volumes.follow(said)
+	l.contents.follow(said)
 	assigned := map[resources.ReplicaID]bool{}
 	for _, r := range said.Replicas {
 		assigned[r.ID] = true
@@ -555,6 +557,9 @@ func (l *loop) carryOut(ctx context.Context, r resources.Replica, c *resources.C
 	case create:
 		err := l.prepare(ctx, r)
 		if err == nil {
+			r, err = l.contents.given(r)
+		}
+		if err == nil {
 			_, err = l.runtime.Create(ctx, r)
 		}
 		if err != nil {
@@ -592,6 +597,9 @@ func (l *loop) prepare(ctx context.Context, r resources.Replica) error {
 	if err := l.networks.await(ctx, r); err != nil {
 		return err
 	}
+	if err := l.contents.prepare(r); err != nil {
+		return err
+	}
 	return l.volumes.prepare(ctx, r)
 }
 
@@ -625,6 +633,7 @@ func (l *loop) publish() {
 		l.networks.list(l.local())
 	}
 	l.volumes.use(l.units, l.mayRun)
+	l.contents.use(l.units)
 	report := []resources.ReplicaStatus{}
 	for _, id := range slices.Sorted(maps.Keys(l.units)) {
 		if u := l.units[id]; !u.orphan {

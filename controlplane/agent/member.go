@@ -158,7 +158,10 @@ func (a *Agent) removed(r *http.Request) (any, error) {
 			return nil, err
 		}
 	}
-	for _, name := range []string{assignmentsFile, networkFile, PKIDir, clusterFile} {
+	if err := a.loop.contents.leave(); err != nil {
+		return nil, err
+	}
+	for _, name := range []string{assignmentsFile, cacheKeyFile, networkFile, PKIDir, clusterFile} {
 		if err := os.RemoveAll(a.path(name)); err != nil {
 			return nil, fmt.Errorf("remove %s: %w", name, err)
 		}

@@ -204,7 +204,11 @@ func (a *Agent) report(ctx context.Context, id resources.NodeID) error {
 
 // assign takes assignments, and keeps them for a start without a server.
 func (a *Agent) assign(said resources.Assignment) {
-	if err := writeFile(a.path(assignmentsFile), said); err != nil {
+	kept, err := a.cached(said)
+	if err == nil {
+		err = writeFile(a.path(assignmentsFile), kept)
+	}
+	if err != nil {
 		a.Log.Error("the assignments are not kept for a restart without a server", "err", err)
 	}
 	a.loop.assign(said)

@@ -3,6 +3,7 @@ package rollout
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"reflect"
 	"strings"
 	"time"
@@ -79,7 +80,7 @@ func runOf(r *resources.Replica) run { return run{r.Slot, r.Revision} }
 func look(service resources.ServiceRecord, replicas []*resources.Replica, v View, forgot bool) *survey {
 	s := &survey{
 		forgot: forgot, service: service, size: service.Service.Replicas, view: v, update: service.Service.Update,
-		present: resources.Revision{Number: service.Revision, Template: service.Service.Template, ImageDigest: service.ImageDigest},
+		present: resources.Revision{Number: service.Revision, Template: service.Service.Template, ImageDigest: service.ImageDigest, Contents: service.Contents},
 		rolling: service.Stable == nil || service.Stable.Number != service.Revision,
 	}
 	s.update.SetDefaults()
@@ -117,7 +118,7 @@ func (s *survey) currents(replicas []*resources.Replica) func(*resources.Replica
 	same := map[int]bool{s.service.Revision: true}
 	for _, r := range replicas {
 		if _, known := same[r.Revision]; !known {
-			same[r.Revision] = sameRun(resources.Revision{Template: r.Template, ImageDigest: r.ImageDigest}, s.present)
+			same[r.Revision] = sameRun(resources.Revision{Template: r.Template, ImageDigest: r.ImageDigest, Contents: r.Contents}, s.present)
 		}
 	}
 	return func(r *resources.Replica) bool { return same[r.Revision] }
@@ -125,7 +126,7 @@ func (s *survey) currents(replicas []*resources.Replica) func(*resources.Replica
 
 // sameRun is true where replicas of both revisions do the same.
 func sameRun(a, b resources.Revision) bool {
-	return a.ImageDigest == b.ImageDigest && reflect.DeepEqual(a.Template, b.Template)
+	return a.ImageDigest == b.ImageDigest && maps.Equal(a.Contents, b.Contents) && reflect.DeepEqual(a.Template, b.Template)
 }
 
 func (s *survey) standing(r *resources.Replica) standing {

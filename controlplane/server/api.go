@@ -20,13 +20,15 @@ import (
 )
 
 // Handler serves the API, the registry under /v2/, and what this server measures
-// under /metrics. All but that and the question which cluster this is goes to
-// the server that leads.
+// under /metrics. All but that, its keys and the question which cluster this is goes
+// to the server that leads.
 func (s *Server) Handler() http.Handler {
 	leader, mux := s.leaderHandler(), http.NewServeMux()
 	mux.Handle("/", s.led(present(leader)))
 	mux.Handle("/v2/", s.registryHandler())
 	mux.HandleFunc("GET /v1/cluster", s.getCluster)
+	mux.Handle("GET "+keysPath, api.Handler(s.getKeys))
+	mux.Handle("PUT "+keysPath, present(api.Handler(s.putKeys)))
 	mux.Handle("GET /metrics", metrics.Handler(s.measures.registry))
 	return s.measures.counted(func(r *http.Request) string {
 		_, pattern := mux.Handler(r)
@@ -41,6 +43,8 @@ func (s *Server) leaderHandler() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/cluster", s.watchCluster)
 	mux.HandleFunc("GET /v1/snapshot", s.getSnapshot)
+	mux.Handle("GET /v1/cluster/keys", api.Handler(s.getKeys))
+	mux.Handle("POST /v1/cluster/keys/rotation", api.Handler(s.rotateKey))
 	mux.Handle("PUT /v1/cluster/servers", api.Handler(s.putServers))
 	mux.Handle("POST /v1/nodes/{id}/certificate", api.Handler(s.signCertificate))
 	mux.Handle("PUT /v1/nodes/{id}/availability", api.Handler(s.putAvailability))
@@ -63,6 +67,14 @@ func (s *Server) leaderHandler() *http.ServeMux {
 	mux.Handle("POST /v1/volumes/{name}/adoption", api.Handler(s.adoptVolume))
 	mux.Handle("DELETE /v1/volumes/{name}", api.Handler(s.deleteVolume))
 	mux.HandleFunc("POST /v1/volumes/{name}/backup", s.askVolume)
+	mux.Handle("GET /v1/secrets", api.Handler(s.listSecrets))
+	mux.HandleFunc("GET /v1/secrets/{name}", s.getSecret)
+	mux.Handle("PUT /v1/secrets/{name}", api.Handler(s.putSecret))
+	mux.Handle("DELETE /v1/secrets/{name}", api.Handler(s.deleteSecret))
+	mux.Handle("GET /v1/configs", api.Handler(s.listConfigs))
+	mux.HandleFunc("GET /v1/configs/{name}", s.getConfig)
+	mux.Handle("PUT /v1/configs/{name}", api.Handler(s.putConfig))
+	mux.Handle("DELETE /v1/configs/{name}", api.Handler(s.deleteConfig))
 	mux.HandleFunc("POST /v1/volumes/{name}/restore", s.askVolume)
 	mux.HandleFunc("POST /v1/volumes/{name}/read", s.askVolume)
 	mux.HandleFunc("POST /v1/volumes/{name}/write", s.askVolume)
@@ -263,7 +275,14 @@ func (s *Server) getAssignment(w http.ResponseWriter, r *http.Request) {
 		if !hasNode(v.state, id) {
 			return nil
 		}
-		return assignment(v, id)
+		a := assignment(v, id)
+		contents, err := s.contentsFor(v, id)
+		if err != nil {
+			s.Log.Error("the assignment of a node can't be told", "node", id, "err", err)
+			return api.NotYet
+		}
+		a.Contents = contents
+		return a
 	})
 }
 
@@ -347,7 +366,7 @@ func (s *Server) putService(r *http.Request) (any, error) {
 	resolve := s.resolveOnce(r.Context(), service.Template)
 	revised := false
 	plan := func(state *store.State) ([]store.Change, error) {
-		if err := errors.Join(checkAffinities(state, service), checkSpread(state, service), checkNetworks(state, service), checkPorts(state, service), checkVolumes(state, service)); err != nil {
+		if err := errors.Join(checkAffinities(state, service), checkSpread(state, service), checkNetworks(state, service), checkPorts(state, service), checkVolumes(state, service), checkContents(state, service)); err != nil {
 			return nil, err
 		}
 		old, found := state.Services[service.Name]
@@ -355,7 +374,7 @@ func (s *Server) putService(r *http.Request) (any, error) {
 			written, revised = old, false
 			return nil, nil
 		}
-		written, err = revise(old, service, resolve)
+		written, err = revise(old, service, contentsOf(state, service), resolve)
 		revised = written.Revision != old.Revision
 		return []store.Change{store.PutService(written)}, err
 	}
@@ -415,8 +434,9 @@ func checkSpread(state *store.State, service resources.Service) error {
 }
 
 // revise gives the record of the service as it is wanted now. A changed
-// template is a new revision, whose image is resolved.
-func revise(old resources.ServiceRecord, service resources.Service, resolve func() (string, error)) (resources.ServiceRecord, error) {
+// template is a new revision, whose image is resolved, with the present contents of
+// its secrets and configs.
+func revise(old resources.ServiceRecord, service resources.Service, contents resources.ContentNumbers, resolve func() (string, error)) (resources.ServiceRecord, error) {
 	next := old
 	next.Service, next.Deleting = service, false
 	if old.Revision > 0 && same(old.Service.Template, service.Template) {
@@ -426,7 +446,7 @@ func revise(old resources.ServiceRecord, service resources.Service, resolve func
 	if err != nil {
 		return next, err
 	}
-	next.Revision, next.ImageDigest, next.Rollout = old.Revision+1, digest, resources.Rollout{}
+	next.Revision, next.ImageDigest, next.Contents, next.Rollout = old.Revision+1, digest, contents, resources.Rollout{}
 	return next, nil
 }
 

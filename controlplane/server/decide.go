@@ -49,6 +49,7 @@ func decide(v *view) *decision {
 	addresses := overlay.NewAllocator(clusterOf(d.state))
 	d.place(v, addresses)
 	d.connect(addresses)
+	d.prune()
 	d.changes = lastOfEachKey(d.changes)
 	return d
 }
@@ -243,7 +244,7 @@ func newReplica(service string, slot int, revision resources.Revision, now time.
 	return resources.Replica{
 		ID:      resources.ReplicaID(fmt.Sprintf("%s-%d-%s", service, slot, suffix)),
 		Service: service, Slot: slot, Revision: revision.Number, Wanted: true,
-		ImageDigest: revision.ImageDigest, Template: revision.Template, Created: now.UTC(),
+		ImageDigest: revision.ImageDigest, Template: revision.Template, Contents: revision.Contents, Created: now.UTC(),
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/skerry-io/skerry/controlplane/pki"
+	"github.com/skerry-io/skerry/controlplane/seal"
 	"github.com/skerry-io/skerry/controlplane/store"
 	"github.com/skerry-io/skerry/resources"
 )
@@ -48,6 +49,9 @@ type Config struct {
 	Images   Images
 	Resolve  Resolver
 	Log      *slog.Logger
+	// Keys are what secrets are sealed with; New makes a ring in memory where it is
+	// nil.
+	Keys *seal.Ring
 	// The rest is nil for a server that stays alone.
 	Election Election
 	Members  Members
@@ -90,6 +94,7 @@ type Server struct {
 	measures   *measures
 
 	fetching sync.Mutex // held while an image is fetched
+	rotating sync.Mutex // held while the sealing key is changed
 	// relations is held while what has to fit to other things is compared with them
 	// and written: the store itself compares only what is written.
 	relations sync.Mutex
@@ -101,6 +106,9 @@ type Server struct {
 // New makes a server. It does nothing before Run.
 func New(c Config) *Server {
 	r := newReports()
+	if c.Keys == nil {
+		c.Keys = seal.NewRing()
+	}
 	s := &Server{
 		Config: c, reports: r, board: newBoard(r), events: newEvents(), leadership: newLeadership(), walk: newWalk(), measures: newMeasures(),
 		transports: map[resources.ServerAddress]*http.Transport{},
@@ -128,6 +136,7 @@ func (s *Server) rule(ctx context.Context, st store.Store) {
 	var walking sync.WaitGroup
 	defer walking.Wait()
 	walking.Go(func() { s.walkMembers(ctx) })
+	walking.Go(func() { s.keepKeys(ctx) })
 	var told silence
 	changed := s.Store.Watch(ctx)
 	silence := time.NewTimer(NodeTimeout)

@@ -36,6 +36,9 @@ type Service struct {
 	exited  chan struct{}
 }
 
+// Dir is the directory of all that this Podman keeps.
+func (s *Service) Dir() string { return s.dir }
+
 // startTimeout bounds the start of the service, which takes about 0.3 s on an
 // idle machine.
 const startTimeout = time.Minute

@@ -161,18 +161,25 @@ func (h *Host) PowerOff(t testing.TB) {
 	h.forget(t)
 }
 
+// Logs is the file of what skerry on the host has said.
+func (h *Host) Logs() string { return h.logs }
+
 // forget loses what is in memory only: the network namespaces of replicas, the
-// files beside them, and what is mounted.
+// files beside them, their secrets, and what is mounted.
 func (h *Host) forget(t testing.TB) {
 	t.Helper()
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		t.Fatal(err)
 	}
+	secrets := filepath.Join(h.Dir, "run", "secrets")
 	for _, line := range slices.Backward(strings.Split(string(mounts), "\n")) { // the innermost come last
-		if fields := strings.Fields(line); len(fields) > 4 && strings.HasPrefix(fields[4], filepath.Join(h.Dir, "data")+"/") {
+		if fields := strings.Fields(line); len(fields) > 4 && (strings.HasPrefix(fields[4], filepath.Join(h.Dir, "data")+"/") || fields[4] == secrets) {
 			unix.Unmount(fields[4], unix.MNT_DETACH) //nolint:errcheck // it may have gone with another one
 		}
+	}
+	if err := os.RemoveAll(secrets); err != nil {
+		t.Error(err)
 	}
 	run := filepath.Join(h.Dir, "run", "network")
 	namespaces, err := filepath.Glob(filepath.Join(run, "netns", "*"))

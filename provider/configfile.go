@@ -1,0 +1,169 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/skerry-io/skerry/controlplane/api"
+	"github.com/skerry-io/skerry/provider/definition"
+	"github.com/skerry-io/skerry/resources"
+)
+
+// ConfigFile is skerry_config.
+type ConfigFile struct {
+	// Endpoint of the cluster whose services use the config: `endpoint` of a skerry_cluster.
+	Cluster string `json:"cluster"`
+	resources.Config
+	// What is in the file. Give this or `source`.
+	Content string `json:"content,omitempty" iac:"optional"`
+	// Path of a file on the machine that runs the plugin, which has the content. It is read at plan.
+	Source string `json:"source,omitempty" iac:"optional"`
+	// SHA-256 of the content, in hexadecimal digits. It is known at plan.
+	SHA256 string `json:"sha256,omitempty" iac:"computed"`
+}
+
+var configFile = definition.Resource[*Connections, ConfigFile]{
+	Name:     "config",
+	Doc:      "A file for replicas. Other content rolls the services that use it, and the apply waits for them.",
+	ImportID: "The ID is `NAME@ENDPOINT`, with the endpoint of the cluster.",
+	Timeouts: definition.Timeouts{Create: 20 * time.Minute, Read: time.Minute, Update: 20 * time.Minute, Delete: 5 * time.Minute},
+	Check: func(f *ConfigFile) resources.Problems {
+		p := f.Validate()
+		checkCluster(&p, f.Cluster)
+		if f.Content != "" && f.Source != "" {
+			p.Addf("source", "is given beside content; leave one of them out")
+		}
+		if resources.Bytes(len(f.Content)) > resources.MaxContent {
+			p.Addf("content", "has %d bytes; %s is the most", len(f.Content), resources.Bytes(resources.MaxContent))
+		}
+		return p
+	},
+	Plan:   planConfig,
+	Create: putConfig,
+	Read:   readConfig,
+	Update: func(ctx context.Context, c *Connections, _, f *ConfigFile) error { return putConfig(ctx, c, f) },
+	Delete: deleteConfig,
+	Import: importConfig,
+}
+
+func planConfig(_ context.Context, _ *Connections, p *definition.Planning[ConfigFile]) resources.Problems {
+	if p.Prior != nil && p.Known("cluster") && otherCluster(p.Prior.Cluster, p.Planned.Cluster) {
+		p.Replace("cluster")
+	}
+	if !p.Known("content") || !p.Known("source") {
+		if p.Prior != nil {
+			p.MayChange("sha256")
+		}
+		return nil
+	}
+	content, err := p.Planned.read()
+	if err != nil {
+		var problems resources.Problems
+		problems.Addf("source", "%v", err)
+		return problems
+	}
+	p.Set("sha256", resources.ConfigSum(content))
+	return nil
+}
+
+// read gives the content, from its file where there is one.
+func (f *ConfigFile) read() ([]byte, error) {
+	if f.Source == "" {
+		return []byte(f.Content), nil
+	}
+	about, err := os.Stat(f.Source)
+	if err == nil && resources.Bytes(about.Size()) > resources.MaxContent {
+		err = fmt.Errorf("%s has %d bytes; %s is the most", f.Source, about.Size(), resources.Bytes(resources.MaxContent))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(f.Source)
+}
+
+func putConfig(ctx context.Context, c *Connections, f *ConfigFile) error {
+	content, err := f.read()
+	if err != nil {
+		return resources.Invalid("source", "%v", err)
+	}
+	sum := resources.ConfigSum(content)
+	if f.SHA256 != "" && f.SHA256 != sum {
+		return resources.Invalid("source", "%s has changed since the plan: plan again", f.Source)
+	}
+	server, _, err := c.server(f.Cluster)
+	if err != nil {
+		return err
+	}
+	f.SHA256 = sum
+	status, err := server.PutConfig(ctx, resources.ConfigFile{Config: f.Config, Content: content})
+	if err != nil {
+		return err
+	}
+	return awaitRevisions(ctx, server, status.Services)
+}
+
+func readConfig(ctx context.Context, c *Connections, f *ConfigFile) (definition.Reading, error) {
+	server, _, err := c.server(f.Cluster)
+	if err != nil {
+		return definition.Reading{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	status, err := server.Config(ctx, f.Name)
+	switch {
+	case api.IsNotFound(err):
+		return definition.Reading{Gone: true}, nil
+	case err != nil:
+		return definition.Reading{Warnings: []string{fmt.Sprintf("the state of config %s stays as it was: %v", f.Name, err)}}, nil
+	}
+	f.fill(status)
+	return definition.Reading{}, nil
+}
+
+// fill takes what the cluster has. What came from a file is known by its sum only.
+func (f *ConfigFile) fill(status resources.ConfigStatus) {
+	f.Config, f.SHA256 = status.Config, status.SHA256
+	if f.Source == "" {
+		f.Content = string(status.Content)
+	}
+}
+
+func deleteConfig(ctx context.Context, c *Connections, f *ConfigFile) ([]string, error) {
+	server, endpoints, err := c.server(f.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	warning, err := c.untilGone(ctx, endpoints, func(ctx context.Context) error {
+		return removeUnused(ctx, func() error { return server.DeleteConfig(ctx, f.Name) }, func(ctx context.Context) error {
+			return server.WatchConfig(ctx, f.Name, func(now resources.ConfigStatus) (bool, error) { return len(now.Services) > 0, nil })
+		})
+	})
+	if err != nil || warning == "" {
+		return nil, err
+	}
+	return []string{fmt.Sprintf("config %s: %s", f.Name, warning)}, nil
+}
+
+// importConfig finds `NAME@ENDPOINT`, with the endpoint of the cluster.
+func importConfig(ctx context.Context, c *Connections, id string) (*ConfigFile, error) {
+	name, endpoint, found := strings.Cut(id, "@")
+	if !found {
+		return nil, errors.New("import: the ID is NAME@ENDPOINT, with the endpoint of the cluster")
+	}
+	server, _, err := c.server(endpoint)
+	if err != nil {
+		return nil, err
+	}
+	status, err := server.Config(ctx, name)
+	if err == nil && !utf8.Valid(status.Content) {
+		return nil, fmt.Errorf("import: config %s is not text, and so comes from a file that nobody knows here; make it anew", name)
+	}
+	f := &ConfigFile{Cluster: endpoint}
+	f.fill(status)
+	return f, err
+}
