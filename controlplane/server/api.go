@@ -377,6 +377,7 @@ func (s *Server) putService(r *http.Request) (any, error) {
 			return nil, nil
 		}
 		written, err = revise(old, service, contentsOf(state, service), resolve)
+		written.Stable = goneBackTo(state, written)
 		revised = written.Revision != old.Revision
 		return []store.Change{store.PutService(written)}, err
 	}

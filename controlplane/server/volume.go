@@ -295,6 +295,20 @@ func checkVolumes(state *store.State, service resources.Service) error {
 	return api.Invalid(p)
 }
 
+// goneBackTo is the revision that a rollout goes back to where the present one can't
+// run; none where the service is one by now that could not mount its volumes.
+func goneBackTo(state *store.State, record resources.ServiceRecord) *resources.Revision {
+	if record.Stable == nil {
+		return nil
+	}
+	back := record.Service
+	back.Template = record.Stable.Template
+	if checkVolumes(state, back) != nil {
+		return nil
+	}
+	return record.Stable
+}
+
 // checkSingle refuses a service that could never have one replica alone on the
 // volume.
 func checkSingle(p *resources.Problems, state *store.State, service resources.Service, at, volume string) {

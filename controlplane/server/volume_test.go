@@ -201,3 +201,21 @@ func TestTheSizeOfAVolume(t *testing.T) {
 		t.Errorf("it grows: %v", err)
 	}
 }
+
+// A rollout never goes back to what could not run any more.
+func TestNothingGoesBackToAVolumeThatItCantHave(t *testing.T) {
+	state := (&store.State{}).With(
+		store.PutVolume(resources.VolumeRecord{Volume: resources.Volume{Name: "one"}}),
+		store.PutVolume(resources.VolumeRecord{Volume: resources.Volume{Name: "many", Access: resources.MultiWriter}}),
+	)
+	for _, c := range []struct {
+		volume   string
+		replicas int
+		back     bool
+	}{{"one", 1, true}, {"one", 4, false}, {"many", 4, true}, {"none", 1, false}} {
+		record := resources.ServiceRecord{Service: web(c.replicas), Revision: 2, Stable: &resources.Revision{Number: 1, Template: storing("web", c.volume).Template}}
+		if got := goneBackTo(state, record); (got != nil) != c.back {
+			t.Errorf("%d replicas that go back to volume %s: %+v", c.replicas, c.volume, got)
+		}
+	}
+}

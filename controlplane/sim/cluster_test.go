@@ -176,7 +176,7 @@ func (c *cluster) commit(changes ...store.Change) error {
 	return c.members.Commit(context.Background(), c.state(), changes)
 }
 
-// admit lets a node in.
+// admit lets a node in, for the first time or again.
 func (c *cluster) admit(id resources.NodeID) error {
 	for {
 		record := c.state().Cluster

@@ -21,6 +21,9 @@ var commands = map[string]func(s *scenario, words []string) []string{
 	"service":   (*scenario).putService,
 	"load":      (*scenario).putLoad,
 	"delete":    (*scenario).deleteService,
+	"volume":    (*scenario).putVolume,
+	"forget":    (*scenario).forget,
+	"join":      (*scenario).join,
 	"advance":   (*scenario).advance,
 	"status":    (*scenario).status,
 	"show":      (*scenario).show,
@@ -193,6 +196,8 @@ func (s *scenario) set(service *resources.Service, key, value string) {
 		parse(s, &service.Resources.CPU, value)
 	case "memory":
 		parse(s, &service.Resources.Memory, value)
+	case "volume":
+		service.Mounts = []resources.Mount{{Volume: value, Path: "/data"}}
 	case "port":
 		service.Ports = []resources.Port{{Target: s.number(value)}}
 	case "image":
@@ -252,6 +257,33 @@ func plain(text string) string {
 func (s *scenario) deleteService(words []string) []string {
 	delete(s.services, words[0])
 	return problem(s.ask(func(ctx context.Context) error { return s.DeleteService(ctx, words[0]) }))
+}
+
+// putVolume makes a volume, as in "volume rows plugin".
+func (s *scenario) putVolume(words []string) []string {
+	return problem(s.ask(func(ctx context.Context) error {
+		_, err := s.PutVolume(ctx, resources.Volume{Name: words[0], Driver: words[1]})
+		return err
+	}))
+}
+
+// forget says of nodes that they are gone for good.
+func (s *scenario) forget(words []string) []string {
+	var all []string
+	for _, name := range words {
+		all = append(all, problem(s.ask(func(ctx context.Context) error { return s.DeleteNode(ctx, s.get(name).id) }))...)
+	}
+	return all
+}
+
+// join lets nodes in that were forgotten.
+func (s *scenario) join(words []string) []string {
+	for _, name := range words {
+		if err := s.admit(s.get(name).id); err != nil {
+			s.Fatal(err)
+		}
+	}
+	return nil
 }
 
 func availability(a resources.Availability) func(s *scenario, words []string) []string {

@@ -49,7 +49,9 @@ var actions = map[string]struct {
 	"stall":     {2, (*randomRun).stall},
 	"resume":    {4, (*randomRun).resume},
 	"depose":    {2, (*randomRun).depose},
-	"forget":    {1, (*randomRun).forget},
+	"lose":      {1, (*randomRun).lose},
+	"forget":    {2, (*randomRun).forget},
+	"join":      {2, (*randomRun).join},
 	"clock":     {1, (*randomRun).clock},
 	"nothing":   {6, func(*randomRun, op) {}},
 }
@@ -211,8 +213,30 @@ func (r *randomRun) mend(o op) {
 	m.containers.mend()
 }
 
-// forget lets a commit succeed without an answer.
-func (r *randomRun) forget(op) {
+// forget says of a node that is down that it never comes back.
+func (r *randomRun) forget(o op) {
+	down := slices.DeleteFunc(r.nodes(), (*machine).isUp)
+	if len(down) == 0 {
+		return
+	}
+	m := pick(down, o.n[0])
+	// Until it is acknowledged it may be so or not.
+	r.holds.forgot(m.id)
+	err := r.ask(func(ctx context.Context) error { return r.DeleteNode(ctx, m.id) })
+	r.did("forget %s: %v", m.name, err)
+}
+
+// join lets all nodes in again that were forgotten.
+func (r *randomRun) join(op) {
+	for _, m := range r.nodes() {
+		if !slices.Contains(r.state().Cluster.Nodes, m.id) {
+			r.did("let %s in: %v", m.name, r.admit(m.id))
+		}
+	}
+}
+
+// lose lets a commit succeed without an answer.
+func (r *randomRun) lose(op) {
 	r.did("lose the answer of a commit")
 	r.members.lose(1)
 }

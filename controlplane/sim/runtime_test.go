@@ -22,6 +22,7 @@ type containers struct {
 	images  map[string]bool
 	faults  []*fault
 	meeting int // steps that meet a fault now
+	metLast time.Time
 	exits   map[chan string]bool
 	clock   time.Duration // how far the machine's clock is ahead
 	last    time.Time
@@ -363,11 +364,15 @@ func (c *containers) fail(f fault) {
 	c.faults = append(c.faults, &f)
 }
 
-// faulty is true while a fault may yet be met.
+// slowest is how long an agent waits at most before it tries again what has failed.
+const slowest = time.Minute
+
+// faulty is true while a fault may yet be met, or a step that met one may not have
+// been tried again.
 func (c *containers) faulty() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.meeting > 0 || slices.ContainsFunc(c.faults, func(f *fault) bool { return f.times != 0 })
+	return c.meeting > 0 || time.Since(c.metLast) <= slowest || slices.ContainsFunc(c.faults, func(f *fault) bool { return f.times != 0 })
 }
 
 // met counts the steps that meet a fault now.
@@ -375,6 +380,7 @@ func (c *containers) met(more int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.meeting += more
+	c.metLast = time.Now()
 }
 
 func (c *containers) mend() {
