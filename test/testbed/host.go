@@ -104,6 +104,9 @@ func (h *Host) Kill(t testing.TB, unit Unit) {
 	h.runs.signal(t, unit, syscall.SIGKILL)
 }
 
+// Process is the ID of a unit's process; 0 where it does not run.
+func (h *Host) Process(unit Unit) int { return h.runs.pid(unit) }
+
 // Memory is what a unit of the host has resident, in bytes.
 func (h *Host) Memory(t testing.TB, unit Unit) resources.Bytes {
 	t.Helper()
