@@ -126,6 +126,14 @@ type ReplicaSummary struct {
 	Published []string `json:"published,omitempty"`
 }
 
+// Stranded is a replica that would find no other node if its own went.
+type Stranded struct {
+	Replica ReplicaID `json:"replica"`
+	Service string    `json:"service"`
+	// Reason is why, as Replica.Waiting says it.
+	Reason string `json:"reason"`
+}
+
 // Rebalance is what a rebalancing of the cluster comes to.
 type Rebalance struct {
 	// Moves are all that would make it better. The leader makes them, unless it is

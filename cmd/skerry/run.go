@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -59,6 +60,10 @@ func runServer(ctx context.Context, p places, cluster resources.ClusterConfig, r
 	defer lock.Close() //nolint:errcheck // it ends with the process
 	if err := os.MkdirAll(p.run, 0o700); err != nil {
 		return fmt.Errorf("make the directory of the sockets: %w", err)
+	}
+	ready = sync.OnceFunc(ready)
+	if err := awaitRoom(ctx, p, ready, log); err != nil {
+		return err
 	}
 	m, err := p.member(cluster)
 	if err != nil {

@@ -97,6 +97,7 @@ type Membership interface {
 	WatchNode(ctx context.Context, id resources.NodeID, see func(resources.NodeStatus) (more bool, err error)) error
 	LeaveServers(ctx context.Context, id resources.NodeID) error
 	WatchCluster(ctx context.Context, see func(resources.ClusterStatus) (more bool, err error)) error
+	Stranded(ctx context.Context, id resources.NodeID) ([]resources.Stranded, error)
 	LeaveNode(ctx context.Context, id resources.NodeID) error
 }
 

@@ -180,6 +180,13 @@ func (s *Server) LeaveServers(ctx context.Context, id resources.NodeID) error {
 	return wrap(s.call(ctx, http.MethodDelete, nodePath(id)+"/server", nil, nil), "take node %s out of the servers", id)
 }
 
+// Stranded tells which replicas of a node would find no other one, if it went now.
+func (s *Server) Stranded(ctx context.Context, id resources.NodeID) ([]resources.Stranded, error) {
+	var all []resources.Stranded
+	err := s.call(ctx, http.MethodGet, nodePath(id)+"/stranded", nil, &all)
+	return all, wrap(err, "ask where the replicas of node %s would go", id)
+}
+
 // LeaveNode takes a node out of the cluster for now: it may come back.
 func (s *Server) LeaveNode(ctx context.Context, id resources.NodeID) error {
 	return wrap(s.call(ctx, http.MethodDelete, nodePath(id)+"?returns", nil, nil), "take node %s out of the cluster", id)

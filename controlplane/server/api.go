@@ -48,6 +48,7 @@ func (s *Server) leaderHandler() *http.ServeMux {
 	mux.Handle("PUT /v1/cluster/servers", api.Handler(s.putServers))
 	mux.Handle("POST /v1/nodes/{id}/certificate", api.Handler(s.signCertificate))
 	mux.Handle("PUT /v1/nodes/{id}/availability", api.Handler(s.putAvailability))
+	mux.Handle("GET /v1/nodes/{id}/stranded", s.led(api.Handler(s.stranded)))
 	mux.Handle("DELETE /v1/nodes/{id}/server", api.Handler(s.leaveServers))
 	mux.HandleFunc("GET /v1/nodes/{id}", s.getNode)
 	mux.Handle("GET /v1/nodes", api.Handler(s.listNodes))

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -215,7 +216,7 @@ func TestDatabase(t *testing.T) {
 		}
 	})
 	step("the agent is killed", func(t *testing.T) {
-		hosts[1].End(os.Kill)
+		hosts[1].End(t, syscall.SIGKILL)
 		hosts[1].Start(t)
 	})
 	step("the node loses power", func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -86,6 +87,16 @@ resource "skerry_service" "keeper" {
   mounts    = [{ volume = skerry_volume.rows.name, path = "/data", subpath = "keeper" }]
   placement = { affinity = ["role == worker"] }
 }
+# What it writes is twice as much as its log may take.
+resource "skerry_service" "chatty" {
+  cluster   = skerry_cluster.home.endpoint
+  name      = "chatty"
+  image     = skerry_image.web.reference
+  args      = ["-lines", "40000"]
+  logs      = { max_size = "1MiB", max_files = 3 }
+  resources = { cpu = "200m", memory = "32MiB" }
+  placement = { constraints = ["role != worker"] }
+}
 `
 
 // What two nodes live through. The steps share the machines.
@@ -94,7 +105,8 @@ func TestTwoNodes(t *testing.T) {
 		t.Skip("boots VMs; left out by -short")
 	}
 	n := &nodeTest{host: libvirttest.Start(t), key: sshKey(t), archive: images.Archive(t)}
-	n.tf = NewTerraform(t, bin, fmt.Sprintf(nodesConfiguration, n.host.URI, n.key, n.host.Pool, nodeImage(t, "trixie"), n.host.Network, n.archive, workerAddress))
+	configuration := fmt.Sprintf(nodesConfiguration, n.host.URI, n.key, n.host.Pool, nodeImage(t, "trixie"), n.host.Network, n.archive, workerAddress)
+	n.tf = NewTerraform(t, bin, configuration)
 	n.tf.Within = []string{"nsenter", "--net=" + n.host.Namespace}
 	step := func(name string, f func(t *testing.T)) {
 		t.Helper()
@@ -224,6 +236,48 @@ func TestTwoNodes(t *testing.T) {
 		})
 		r.check(t)
 		t.Logf("$ skerry status\n%s", n.skerry(t, one, "status"))
+	})
+	step("logs stay within their bounds", func(t *testing.T) {
+		const logOf = "podman inspect --format '{{.HostConfig.LogConfig.Path}}' $(podman ps -q --filter label=io.skerry.service=chatty)"
+		for run := range 2 {
+			eventually(t, "it has written all", func() (string, bool) {
+				last := n.on(t, one, "tail -n 1 $("+logOf+")")
+				return last, strings.Contains(last, "listening on")
+			})
+			size, err := strconv.Atoi(strings.TrimSpace(n.on(t, one, "stat -c %s $("+logOf+")")))
+			t.Logf("after run %d the log has %d bytes", run, size)
+			if err != nil || size > 3<<20 || size < 100_000 {
+				t.Errorf("the log has %d bytes, and may take 3 MiB: %v", size, err)
+			}
+			n.on(t, one, "podman kill $(podman ps -q --filter label=io.skerry.service=chatty)")
+		}
+		// What an unset bound comes to: 10 MiB x 3, less the one that a start keeps.
+		if said := n.on(t, one, "podman inspect --format '{{.HostConfig.LogConfig.Size}}' $(podman ps -q --filter label=io.skerry.service=pair | head -n 1)"); strings.TrimSpace(said) != "20.97MB" {
+			t.Errorf("the log of a run is bound to %s", said)
+		}
+	})
+	step("both are upgraded under load", func(t *testing.T) {
+		next := buildVersion(t, "0.2.0")
+		const running = "podman ps --no-trunc --filter label=io.skerry.service=web --filter label=io.skerry.service=pair --format '{{.ID}} {{.StartedAt}}'"
+		before := n.on(t, one, running) + n.on(t, two, running)
+		atOne, atTwo := n.keepAsking(t, "http://"+one+"/"), n.keepAsking(t, "http://"+two+"/")
+		n.tf.Use(t, next)
+		n.tf.Configure(t, strings.Replace(configuration, `name    = "home"`, `name    = "home"`+"\n  version = \"0.2.0\"", 1))
+		n.tf.Apply(t)
+		t.Logf("while the program was replaced on the server")
+		atOne.hold(t)
+		t.Logf("and on the worker")
+		atTwo.hold(t)
+		if after := n.on(t, one, running) + n.on(t, two, running); before != after || before == "" {
+			t.Errorf("containers before:\n%s\nafter:\n%s", before, after)
+		}
+		nodes := n.skerry(t, one, "nodes")
+		t.Logf("$ skerry nodes\n%s", nodes)
+		if strings.Count(nodes, " 0.2.0 ") != 2 {
+			t.Errorf("the nodes run:\n%s", nodes)
+		}
+		n.tf.Settled(t)
+		n.finds(t, one)
 	})
 	n.tf.Destroy(t)
 	if machines := strings.TrimSpace(n.virsh(t, "list", "--all", "--name")); machines != "" {

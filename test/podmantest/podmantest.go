@@ -229,6 +229,7 @@ func (s *Service) remove(t testing.TB) {
 	}
 	s.Down(t)
 	s.unmount(ctx, t)
+	s.removeGroups()
 	if output, err := exec.CommandContext(ctx, "ip", "netns", "delete", s.Namespace).CombinedOutput(); err != nil {
 		t.Errorf("remove the network namespace: %v\n%s", err, output)
 	}
