@@ -356,6 +356,7 @@ func (s *Server) putService(r *http.Request) (any, error) {
 			return nil, nil
 		}
 		written, err = revise(old, service, resolve)
+		written.Scaled = s.scaledFor(state, old, service)
 		revised = written.Revision != old.Revision
 		return []store.Change{store.PutService(written)}, err
 	}
@@ -418,7 +419,7 @@ func checkSpread(state *store.State, service resources.Service) error {
 // template is a new revision, whose image is resolved.
 func revise(old resources.ServiceRecord, service resources.Service, resolve func() (string, error)) (resources.ServiceRecord, error) {
 	next := old
-	next.Service, next.Deleting, next.Scaled = service, false, scaledFor(old, service)
+	next.Service, next.Deleting = service, false
 	if old.Revision > 0 && same(old.Service.Template, service.Template) {
 		return next, nil
 	}

@@ -178,6 +178,8 @@ func (s *scaler) input(v *view, service resources.ServiceRecord, replicas []*res
 	}
 	in.Replicas = make([]autoscale.Replica, len(replicas))
 	values := make([]float64, len(signals)*len(replicas))
+	// Of a silent node, replicas are taken to run and to tell nothing, until it is
+	// given up.
 	for i, r := range replicas {
 		in.Replicas[i] = s.measured(v, r, signals, values[i*len(signals):][:len(signals)], in.Problems)
 	}
@@ -204,7 +206,7 @@ func (v *view) wantedReplicas(names []string) map[string][]*resources.Replica {
 func (s *scaler) measured(v *view, r *resources.Replica, signals []autoscale.Signal, values []float64, problems []string) autoscale.Replica {
 	status := v.seen[r.ID]
 	one := autoscale.Replica{
-		Running: status.State == resources.ReplicaRunning && v.ready[r.Node], Ready: rollout.Ready(status),
+		Running: status.State == resources.ReplicaRunning, Ready: rollout.Ready(status),
 		Started: status.StartedAt, ReadySince: status.ReadySince, Values: values,
 	}
 	got, found := s.samples[r.Node][r.ID]
@@ -246,19 +248,21 @@ func samplesOf(state *store.State, id resources.NodeID) []resources.SampleOrder 
 // scaledFor is how many replicas a service has once it is put: one that had some
 // goes on with them, and a new one begins with what the user says; within the
 // bounds.
-func scaledFor(old resources.ServiceRecord, service resources.Service) *resources.Scaled {
+func (s *Server) scaledFor(state *store.State, old resources.ServiceRecord, service resources.Service) *resources.Scaled {
 	if service.Autoscale == nil {
 		return nil
 	}
-	var now resources.Scaled
-	count := service.Replicas
+	now := resources.Scaled{}.To(service.Replicas)
 	if old.Revision > 0 && !old.Deleting {
-		count = old.Count()
-		if now = now.To(count); old.Service.Autoscale != nil && old.Scaled != nil {
+		if now = now.To(old.Count()); old.Service.Autoscale != nil && old.Scaled != nil {
 			now = *old.Scaled
 		}
 	}
-	now = now.To(service.Autoscale.Bound(count))
+	count := service.Autoscale.Bound(len(now.Slots))
+	if count < len(now.Slots) && old.Revision > 0 {
+		now = newRoom(s.reports.view(state, time.Now()), state).shrink(now, old, count)
+	}
+	now = now.To(count)
 	return &now
 }
 
