@@ -188,3 +188,32 @@ func TestAFailedRolloutIsAnError(t *testing.T) {
 		t.Error(warnings, err)
 	}
 }
+
+// The count of an autoscaled service is no difference to what the user wrote, and
+// other bounds hold with the apply that brings them.
+func TestTheCountOfAnAutoscaledServiceIsNoDrift(t *testing.T) {
+	connections, err := connect(slog.New(slog.DiscardHandler), "1.2.3")(t.Context(), &Settings{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(connections.machines.Close)
+	s := &Service{Cluster: controlPlane(t)}
+	s.Name, s.Replicas, s.Image, s.Autoscale = "web", 1, "localhost/web:1", &resources.Autoscale{Min: 1, Max: 5, CPU: 50}
+	s.SetDefaults()
+	if err := createService(t.Context(), connections, s); err != nil {
+		t.Fatal(err)
+	}
+	planned := *s
+	planned.Autoscale = &resources.Autoscale{Min: 3, Max: 5, CPU: 50}
+	if err := service.Update(t.Context(), connections, s, &planned); err != nil {
+		t.Fatal(err)
+	}
+	if planned.ReadyReplicas != 3 || planned.CurrentReplicas != 3 || planned.Replicas != 1 || planned.Revision != 1 {
+		t.Errorf("after the update: %+v", planned)
+	}
+	now := &Service{Cluster: s.Cluster}
+	now.Name = s.Name
+	if _, err := readService(t.Context(), connections, now); err != nil || now.CurrentReplicas != 3 || now.Replicas != 1 {
+		t.Errorf("what is read: %+v, %v", now, err)
+	}
+}

@@ -175,35 +175,41 @@ func (s *sampling) one(ctx context.Context, m measurable, g *gauge) resources.Sa
 	g.at = now
 	pages := map[string]exposition.Page{}
 	for _, metric := range m.order.Metrics {
-		name, at := metric.String(), fmt.Sprintf("%d%s", metric.Port, metric.PagePath())
+		at := fmt.Sprintf("%d%s", metric.Port, metric.PagePath())
 		page, read := pages[at]
+		var err error
 		if !read {
-			var err error
-			if page, err = s.page(ctx, m, metric); err != nil {
-				sample.Problems[name] = fmt.Sprintf("replica %s: %v", m.container.Replica, err)
-				continue
-			}
+			page, err = s.page(ctx, m, metric)
+		}
+		if err == nil {
 			pages[at] = page
+			err = g.read(&sample, page, metric)
 		}
-		value, counter, err := page.Value(metric)
 		if err != nil {
-			sample.Problems[name] = fmt.Sprintf("replica %s: %v", m.container.Replica, err)
-			continue
-		}
-		if counter {
-			if g.counters[name] == nil {
-				g.counters[name] = &exposition.Rate{}
-			}
-			var rated bool
-			if value, rated = g.counters[name].Next(value, time.Now()); !rated {
-				continue
-			}
-		}
-		if !math.IsInf(value, 0) {
-			sample.Values[name] = value
+			sample.Problems[metric.String()] = fmt.Sprintf("replica %s: %v", m.container.Replica, err)
 		}
 	}
 	return sample
+}
+
+// read takes the value of a metric from its page. A counter has none before it
+// was read twice.
+func (g *gauge) read(sample *resources.Sample, page exposition.Page, metric resources.Metric) error {
+	value, counter, err := page.Value(metric)
+	if err != nil {
+		return err
+	}
+	name, rated := metric.String(), true
+	if counter {
+		if g.counters[name] == nil {
+			g.counters[name] = &exposition.Rate{}
+		}
+		value, rated = g.counters[name].Next(value, time.Now())
+	}
+	if rated && !math.IsInf(value, 0) {
+		sample.Values[name] = value
+	}
+	return nil
 }
 
 func (s *sampling) page(ctx context.Context, m measurable, metric resources.Metric) (exposition.Page, error) {

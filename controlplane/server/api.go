@@ -379,6 +379,7 @@ func (s *Server) putService(r *http.Request) (any, error) {
 		}
 		written, err = revise(old, service, contentsOf(state, service), resolve)
 		written.Stable = goneBackTo(state, written)
+		written.Scaled = s.scaledFor(state, old, service)
 		revised = written.Revision != old.Revision
 		return []store.Change{store.PutService(written)}, err
 	}
@@ -442,7 +443,7 @@ func checkSpread(state *store.State, service resources.Service) error {
 // its secrets and configs.
 func revise(old resources.ServiceRecord, service resources.Service, contents resources.ContentNumbers, resolve func() (string, error)) (resources.ServiceRecord, error) {
 	next := old
-	next.Service, next.Deleting, next.Scaled = service, false, scaledFor(old, service)
+	next.Service, next.Deleting = service, false
 	if old.Revision > 0 && same(old.Service.Template, service.Template) {
 		return next, nil
 	}

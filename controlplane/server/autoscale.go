@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"math"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/skerry-io/skerry/controlplane/api"
 	"github.com/skerry-io/skerry/controlplane/autoscale"
-	"github.com/skerry-io/skerry/controlplane/exposition"
 	"github.com/skerry-io/skerry/controlplane/rollout"
 	"github.com/skerry-io/skerry/controlplane/store"
 	"github.com/skerry-io/skerry/resources"
@@ -25,9 +23,6 @@ const (
 	// keptDecisions is how many decisions of a service are kept, of which the last
 	// latestDecisions in any case; those that change nothing go first.
 	keptDecisions, latestDecisions = 12, 6
-	// outsidePatience is how long a page outside may take, and outsideAtOnce how many
-	// are asked at once.
-	outsidePatience, outsideAtOnce = 5 * time.Second, 16
 )
 
 // scaler is what the leader knows of the demand. It lives in memory, as reports
@@ -47,16 +42,6 @@ type scaler struct {
 type sample struct {
 	resources.Sample
 	since, at time.Time
-}
-
-type outsideKey struct{ service, metric string }
-
-// outsideValue is a value from outside the replicas, or why there is none.
-type outsideValue struct {
-	value   float64
-	problem string
-	at      time.Time
-	rate    exposition.Rate
 }
 
 type scaledService struct {
@@ -193,6 +178,8 @@ func (s *scaler) input(v *view, service resources.ServiceRecord, replicas []*res
 	}
 	in.Replicas = make([]autoscale.Replica, len(replicas))
 	values := make([]float64, len(signals)*len(replicas))
+	// Of a silent node, replicas are taken to run and to tell nothing, until it is
+	// given up.
 	for i, r := range replicas {
 		in.Replicas[i] = s.measured(v, r, signals, values[i*len(signals):][:len(signals)], in.Problems)
 	}
@@ -219,7 +206,7 @@ func (v *view) wantedReplicas(names []string) map[string][]*resources.Replica {
 func (s *scaler) measured(v *view, r *resources.Replica, signals []autoscale.Signal, values []float64, problems []string) autoscale.Replica {
 	status := v.seen[r.ID]
 	one := autoscale.Replica{
-		Running: status.State == resources.ReplicaRunning && v.ready[r.Node], Ready: rollout.Ready(status),
+		Running: status.State == resources.ReplicaRunning, Ready: rollout.Ready(status),
 		Started: status.StartedAt, ReadySince: status.ReadySince, Values: values,
 	}
 	got, found := s.samples[r.Node][r.ID]
@@ -261,19 +248,21 @@ func samplesOf(state *store.State, id resources.NodeID) []resources.SampleOrder 
 // scaledFor is how many replicas a service has once it is put: one that had some
 // goes on with them, and a new one begins with what the user says; within the
 // bounds.
-func scaledFor(old resources.ServiceRecord, service resources.Service) *resources.Scaled {
+func (s *Server) scaledFor(state *store.State, old resources.ServiceRecord, service resources.Service) *resources.Scaled {
 	if service.Autoscale == nil {
 		return nil
 	}
-	var now resources.Scaled
-	count := service.Replicas
+	now := resources.Scaled{}.To(service.Replicas)
 	if old.Revision > 0 && !old.Deleting {
-		count = old.Count()
-		if now = now.To(count); old.Service.Autoscale != nil && old.Scaled != nil {
+		if now = now.To(old.Count()); old.Service.Autoscale != nil && old.Scaled != nil {
 			now = *old.Scaled
 		}
 	}
-	now = now.To(service.Autoscale.Bound(count))
+	count := service.Autoscale.Bound(len(now.Slots))
+	if count < len(now.Slots) && old.Revision > 0 {
+		now = newRoom(s.reports.view(state, time.Now()), state).shrink(now, old, count)
+	}
+	now = now.To(count)
 	return &now
 }
 
@@ -309,84 +298,6 @@ func (s *Server) explainScaling(r *http.Request) (any, error) {
 		Service: name, Autoscale: *service.Service.Autoscale, Count: status.Count, Ready: status.Ready,
 		Decisions: append([]resources.ScaleDecision{}, s.scaler.decisions(name)...),
 	}, nil
-}
-
-// readOutside reads the metrics that don't come from the replicas, each period,
-// until ctx ends.
-func (s *Server) readOutside(ctx context.Context) {
-	tick := time.NewTicker(resources.ScalePeriod)
-	defer tick.Stop()
-	for {
-		s.readAllOutside(ctx)
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-func (s *Server) readAllOutside(ctx context.Context) {
-	v, _ := s.board.get()
-	var reading sync.WaitGroup
-	room := make(chan struct{}, outsideAtOnce)
-	wanted := map[outsideKey]bool{}
-	for name, service := range v.state.Services {
-		if service.Service.Autoscale == nil {
-			continue
-		}
-		for _, m := range service.Service.Autoscale.Metrics {
-			if m.URL == "" {
-				continue
-			}
-			key := outsideKey{name, m.String()}
-			wanted[key] = true
-			reading.Go(func() {
-				room <- struct{}{}
-				defer func() { <-room }()
-				s.readOne(ctx, key, m)
-			})
-		}
-	}
-	reading.Wait()
-	s.scaler.mu.Lock()
-	defer s.scaler.mu.Unlock()
-	maps.DeleteFunc(s.scaler.outside, func(key outsideKey, _ outsideValue) bool { return !wanted[key] })
-}
-
-func (s *Server) readOne(ctx context.Context, key outsideKey, m resources.Metric) {
-	ctx, cancel := context.WithTimeout(ctx, outsidePatience)
-	defer cancel()
-	page, err := s.Fetch(ctx, m.URL)
-	var value float64
-	var counter bool
-	if err == nil {
-		value, counter, err = page.Value(m)
-	}
-	if ctx.Err() != nil && err != nil {
-		err = fmt.Errorf("no answer within %s", outsidePatience)
-	}
-	s.scaler.read(key, value, counter, err, time.Now())
-}
-
-// read takes what was read of a page outside.
-func (s *scaler) read(key outsideKey, value float64, counter bool, err error, now time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	known := s.outside[key]
-	if err != nil {
-		known.problem = err.Error()
-		s.outside[key] = known
-		return
-	}
-	rated := true
-	if counter {
-		value, rated = known.rate.Next(value, now)
-	}
-	if known.problem = ""; rated {
-		known.value, known.at = value, now
-	}
-	s.outside[key] = known
 }
 
 // wordsOf says in a line what a decision comes from.
