@@ -74,6 +74,11 @@ func TestCluster(t *testing.T) {
 		if err != nil || len(status.Members) != 3 {
 			t.Errorf("%+v, %v", status, err)
 		}
+		// Keys stay on the nodes, and nobody needs a secret to join.
+		state, err := os.ReadFile(filepath.Join(tf.Dir, "terraform.tfstate"))
+		if err != nil || strings.Contains(string(state), "PRIVATE") {
+			t.Errorf("the state has a private key, or is not there: %v", err)
+		}
 	})
 	step("the leader is lost", func(t *testing.T) {
 		began := time.Now()
