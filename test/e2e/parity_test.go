@@ -36,7 +36,7 @@ type scenario struct {
 	want, instead map[string]string
 	// fails is part of the one error; none is wanted where it is empty.
 	fails string
-	// alike is false where the engines stop a call in words of their own.
+	// unlike is true where each engine says in words of its own what stopped a call.
 	unlike bool
 	// lasts is true where the program of the step is that of the next one, too.
 	lasts bool
