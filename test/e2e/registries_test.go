@@ -138,14 +138,19 @@ func TestRegistries(t *testing.T) {
 	})
 	step("the passwords are nowhere else", func(t *testing.T) {
 		values := map[string]string{own: "own", mirror: "mirror", "puller:" + own: "own, as registries are told it", "puller:" + mirror: "mirror, as registries are told it"}
+		var found []string
 		for _, dir := range []string{tf.Dir, d.Dir, d.Podman.Dir()} {
-			t.Logf("%d files in %s", search(t, dir, values), dir)
+			files, hits := search(t, dir, values)
+			t.Logf("%d files in %s", files, dir)
+			found = append(found, hits...)
 		}
 		logs, err := os.ReadFile(d.Logs())
 		if err != nil {
 			t.Fatal(err)
 		}
-		searchText(t, "the log", logs, values)
+		for _, one := range append(found, searchText("the log", logs, values)...) {
+			t.Error(one)
+		}
 	})
 	if t.Failed() {
 		return
