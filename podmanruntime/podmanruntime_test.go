@@ -46,6 +46,8 @@ func TestWithPodman(t *testing.T) {
 		{"life cycle", testLifeCycle},
 		{"pull", testPull},
 		{"digest", testDigestPins},
+		{"registries", testRegistries},
+		{"file of a secret", testSecretFile},
 		{"crash", testCrash},
 		{"ends at once", testEndsAtOnce},
 		{"killed behind Podman's back", testKilled},

@@ -143,12 +143,25 @@ func (c *Connections) assemble(ctx context.Context, spec *Cluster, machines []ma
 			return nil, err
 		}
 	}
+	if err := putRegistries(ctx, control, spec); err != nil {
+		return nil, err
+	}
 	spec.Endpoint = resources.FormatEndpoints(servers)
 	spec.Nodes = nil
 	for _, node := range nodes {
 		spec.Nodes = append(spec.Nodes, string(node))
 	}
 	return c.machines.Server(servers...), nil
+}
+
+// putRegistries says how registries are reached. A control plane of an earlier
+// version, which can't be told, is left alone where there is nothing to say.
+func putRegistries(ctx context.Context, control *client.Server, spec *Cluster) error {
+	err := control.PutRegistries(ctx, spec.Registries)
+	if api.IsNotImplemented(err) && len(spec.Registries) == 0 {
+		return nil
+	}
+	return err
 }
 
 // founded returns the control plane of the cluster: that of any node that runs

@@ -59,7 +59,7 @@ func controlPlane(t *testing.T) string {
 		Cluster: resources.ClusterConfig{ID: "0123456789abcdef", Name: "home"}, Store: &store.Memory{}, Log: slog.New(slog.DiscardHandler),
 		Self:    resources.ServerAddress{Node: "n1"},
 		Images:  noImages{http.NotFoundHandler()},
-		Resolve: func(context.Context, string) (string, error) { return "", nil },
+		Resolve: func(context.Context, string, map[string]server.Access) (string, error) { return "", nil },
 	})
 	dir, err := os.MkdirTemp("", "skerry") //nolint:usetesting // t.TempDir's path is too long for a unix socket
 	if err != nil {
@@ -213,7 +213,7 @@ func TestTheCountOfAnAutoscaledServiceIsNoDrift(t *testing.T) {
 	}
 	now := &Service{Cluster: s.Cluster}
 	now.Name = s.Name
-	if _, err := readService(t.Context(), connections, now); err != nil || now.CurrentReplicas != 3 || now.Replicas != 1 {
+	if _, err := services.read(t.Context(), connections, now); err != nil || now.CurrentReplicas != 3 || now.Replicas != 1 {
 		t.Errorf("what is read: %+v, %v", now, err)
 	}
 }

@@ -17,6 +17,8 @@ type Cluster struct {
 	Servers []string `json:"servers"`
 	// Endpoints of the nodes that run containers only, of either kind. Servers run containers too.
 	Workers []string `json:"workers,omitempty" iac:"optional"`
+	// How registries are reached that images of services come from, by host, such as `docker.io` or `registry.lan:5000`.
+	Registries map[string]RegistryAccess `json:"registries,omitempty" iac:"optional"`
 }
 
 // Validate returns every problem with what the user wrote.
@@ -47,6 +49,7 @@ func (c *Cluster) Validate() Problems {
 	}
 	check("servers", c.Servers)
 	check("workers", c.Workers)
+	validateRegistries(&p, c.Registries)
 	return p
 }
 
@@ -115,10 +118,15 @@ type Assignment struct {
 	Leaving []ReplicaID `json:"leaving,omitempty"`
 	// Volumes that the node's replicas mount, and those whose data it has, by name.
 	Volumes []AssignedVolume `json:"volumes,omitempty"`
-	// Contents of the secrets and configs of the node's replicas, by version.
+	// Contents of the secrets and configs of the node's replicas, and the passwords for
+	// their images, by version.
 	Contents []Content `json:"contents,omitempty"`
 	// Samples are what the agent measures of autoscaled services, by name.
 	Samples []SampleOrder `json:"samples,omitempty"`
+	// Registries are how those are reached that images come from, and Logins who pulls
+	// the images of services.
+	Registries []AssignedRegistry `json:"registries,omitempty"`
+	Logins     []AssignedLogin    `json:"logins,omitempty"`
 	// Servers are the ways to the control plane from now on.
 	Servers []ServerAddress `json:"servers"`
 	// Server is how the node takes part in the control plane; nil where it

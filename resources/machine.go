@@ -179,6 +179,9 @@ type ServiceRecord struct {
 	ImageDigest string `json:"image_digest,omitempty"`
 	// Contents are those of the revision's secrets and configs.
 	Contents ContentNumbers `json:"contents,omitempty"`
+	// Login is the number of the present password of Service.RegistryAuth, by which its
+	// content is found. The service has it not.
+	Login int `json:"login,omitempty"`
 	// VirtualIPs of the service, on each of its networks.
 	VirtualIPs []NetworkAddress `json:"virtual_ips,omitempty"`
 	// Scaled is what the autoscaler has decided; nil for a service that has none.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -120,20 +119,6 @@ func owner(given *int, user string) int {
 		return 0
 	}
 	return number
-}
-
-// ContentNames are the secrets and configs that replicas of the template have, as
-// SecretContent and ConfigContent name them, sorted, each once.
-func (t *Template) ContentNames() []string {
-	var names []string
-	for _, m := range t.Secrets {
-		names = append(names, SecretContent(m.Secret))
-	}
-	for _, m := range t.Configs {
-		names = append(names, ConfigContent(m.Config))
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
 }
 
 // validateContents finds what is wrong with the secrets and configs. Which there

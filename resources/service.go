@@ -26,6 +26,8 @@ type Service struct {
 	Placement *Placement `json:"placement,omitempty" iac:"optional"`
 	// Which replica a client's connections go to: `none` takes any that is ready, `client-ip` the same one for the same client address.
 	SessionAffinity string `json:"session_affinity,omitempty" iac:"default=none"`
+	// Who pulls the image, where its registry asks that and `registries` of the cluster does not say it.
+	RegistryAuth *RegistryAuth `json:"registry_auth,omitempty" iac:"optional"`
 	Template
 }
 
@@ -211,6 +213,9 @@ func (s *Service) SetDefaults() {
 	if s.Health != nil {
 		s.Health.setDefaults()
 	}
+	if s.RegistryAuth != nil {
+		setDefault(&s.RegistryAuth.PasswordVersion, 1)
+	}
 	setDefault(&s.PullPolicy, PullMissing)
 	setDefault(&s.Restart, RestartAlways)
 	setDefault(&s.StopSignal, "SIGTERM")
@@ -272,6 +277,9 @@ func (s *Service) Validate() Problems {
 	s.validatePaths(&p)
 	s.validateMounts(&p)
 	s.validateContents(&p)
+	if s.RegistryAuth != nil {
+		s.RegistryAuth.validate(&p)
+	}
 	for _, key := range sortedKeys(s.Env) {
 		if !envPattern.MatchString(key) {
 			p.Addf("env", "%q is not a variable's name; use letters, digits and underscores", key)

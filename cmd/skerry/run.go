@@ -50,6 +50,9 @@ func listen(path string) (net.Listener, error) {
 	return listener, nil
 }
 
+// secrets is the directory of what replicas and pulls have in memory only.
+func (p places) secrets() string { return filepath.Join(p.run, "secrets") }
+
 // runServer runs the control plane until ctx ends, and calls ready once its
 // socket answers.
 func runServer(ctx context.Context, p places, cluster resources.ClusterConfig, ready func(), log *slog.Logger) error {
@@ -153,14 +156,14 @@ func runAgent(ctx context.Context, p places, controlPlane agent.ControlPlane, un
 	if err != nil {
 		return err
 	}
-	podman.Namespaces = p.namespaces()
+	podman.Namespaces, podman.Memory, podman.RegistriesConf = p.namespaces(), p.secrets(), p.registriesConf
 	var storage agent.Storage = podman
 	if p.alone {
 		storage = nil // the disk is that of a person, who works on it
 	}
 	a, err := agent.New(agent.Config{
-		Runtime: podman, Volumes: podman, Storage: storage, Network: network, Console: podman, Server: control, ControlPlane: controlPlane, ServerTransport: control.Registry(), Skew: control.Skew,
-		Data: p.data, Secrets: filepath.Join(p.run, "secrets"), AuthorizedKeys: p.authorizedKeys, Servers: servers, Alone: p.alone, Version: version, Log: log,
+		Runtime: podman, Volumes: podman, Registries: podman, Storage: storage, Network: network, Console: podman, Server: control, ControlPlane: controlPlane, ServerTransport: control.Registry(), Skew: control.Skew,
+		Data: p.data, Secrets: p.secrets(), AuthorizedKeys: p.authorizedKeys, Servers: servers, Alone: p.alone, Version: version, Log: log,
 	})
 	if err != nil {
 		return err

@@ -35,8 +35,9 @@ type Runtime interface {
 	// List returns every container that skerry made for this node.
 	List(ctx context.Context) ([]resources.Container, error)
 	// Pull brings the image to the node as the policy says. digest
-	// (sha256:HEX) pins what a tag means; it may be empty.
-	Pull(ctx context.Context, image, digest, policy string) error
+	// (sha256:HEX) pins what a tag means; it may be empty. The logins are those of
+	// the registries that ask for one.
+	Pull(ctx context.Context, image, digest, policy string, logins ...resources.Login) error
 	// Exits sends the IDs of containers that ended, until ctx ends. It is the
 	// second source: the agent watches the processes itself.
 	Exits(ctx context.Context) (<-chan string, error)
@@ -59,6 +60,13 @@ type Containers interface {
 	Exec(ctx context.Context, id string, command []string) (code int, output string, err error)
 	// Logs returns the last lines of a container's output.
 	Logs(ctx context.Context, id string, lines int) ([]string, error)
+}
+
+// Registries is how a runtime reaches registries.
+type Registries interface {
+	// PutRegistries makes the runtime reach them so, and all others as it does without
+	// skerry.
+	PutRegistries(all []resources.AssignedRegistry) error
 }
 
 // Console is what people do with containers.
@@ -109,6 +117,8 @@ type Config struct {
 	Storage Storage
 	// Volumes are the runtime's; where they are nil, replicas can't mount any.
 	Volumes Volumes
+	// Registries are the runtime's; where they are nil, it has settings of its own only.
+	Registries Registries
 	// Network is nil where the node can't be on the cluster's networks, as
 	// without root: its replicas run on the runtime's own.
 	Network      Network
@@ -197,6 +207,7 @@ func New(c Config) (*Agent, error) {
 	a.loop.measures.registry.MustRegister(a.states())
 	if err == nil {
 		known.Remembered = true
+		a.settleRegistries(known)
 		a.loop.assign(a.recalled(known))
 	}
 	return a, nil

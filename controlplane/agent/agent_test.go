@@ -60,7 +60,7 @@ func (f *fakeRuntime) List(ctx context.Context) ([]resources.Container, error) {
 	return all, nil
 }
 
-func (f *fakeRuntime) Pull(_ context.Context, image, _, _ string) error {
+func (f *fakeRuntime) Pull(_ context.Context, image, _, _ string, _ ...resources.Login) error {
 	f.say("pull")
 	if f.pulled != nil {
 		f.pulled(image)

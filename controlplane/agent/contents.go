@@ -28,6 +28,9 @@ type contents struct {
 
 	mu    sync.Mutex // guards all below
 	known map[string]resources.Sensitive
+	// registries and users are who pulls images.
+	registries []resources.AssignedRegistry
+	users      []resources.AssignedLogin
 	// there are the replicas that have a directory; nil before the first look.
 	there map[resources.ReplicaID]bool
 }
@@ -44,6 +47,31 @@ func (c *contents) follow(said resources.Assignment) {
 	for _, content := range said.Contents {
 		c.known[content.Version] = content.Value
 	}
+	c.registries, c.users = said.Registries, said.Logins
+}
+
+// logins are those that the image of a replica is pulled with: the service's own at
+// the image's registry, and else those of the cluster.
+func (c *contents) logins(r resources.Replica) ([]resources.Login, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all []resources.Login
+	own := ""
+	for _, u := range c.users {
+		if value, found := c.known[u.Password]; found && u.Service == r.Service {
+			own = resources.ImageHost(r.Template.Image)
+			all = append(all, resources.Login{Host: own, Username: u.Username, Password: value})
+		}
+	}
+	for _, registry := range c.registries {
+		if value, found := c.known[registry.Password]; found && registry.Host != own {
+			all = append(all, resources.Login{Host: registry.Host, Username: registry.Username, Password: value})
+		}
+	}
+	if len(all) == 0 {
+		return nil, nil
+	}
+	return all, inMemory(c.dir) // the runtime's bindings read them from a file there
 }
 
 // value is what the replica's version of a content holds.
@@ -164,6 +192,9 @@ func (c *contents) use(units map[resources.ReplicaID]*unit) {
 			c.log.Warn("secrets of replicas that are gone may be left", "err", err)
 		}
 		for _, e := range entries {
+			if strings.HasPrefix(e.Name(), ".") {
+				continue // see logins
+			}
 			c.there[resources.ReplicaID(e.Name())] = true
 		}
 	}

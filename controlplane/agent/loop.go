@@ -555,7 +555,10 @@ func (l *loop) carryOut(ctx context.Context, r resources.Replica, c *resources.C
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
-		err := l.runtime.Pull(ctx, r.Template.Image, r.ImageDigest, r.Template.PullPolicy)
+		logins, err := l.contents.logins(r)
+		if err == nil {
+			err = l.runtime.Pull(ctx, r.Template.Image, r.ImageDigest, r.Template.PullPolicy, logins...)
+		}
 		return func(u *unit, _ time.Time) { u.history.pulled = true }, err
 	case create:
 		err := l.prepare(ctx, r)

@@ -159,6 +159,7 @@ func (a *Agent) removed(r *http.Request) (any, error) {
 			return nil, err
 		}
 	}
+	a.settleRegistries(resources.Assignment{})
 	if err := a.loop.contents.leave(); err != nil {
 		return nil, err
 	}

@@ -392,6 +392,18 @@ func (s *Server) DeleteConfig(ctx context.Context, name string) error {
 	return wrap(s.call(ctx, http.MethodDelete, configPath(name), nil, nil), "delete config %s", name)
 }
 
+// PutRegistries says how the registries of all images are reached.
+func (s *Server) PutRegistries(ctx context.Context, registries map[string]resources.RegistryAccess) error {
+	return wrap(s.call(ctx, http.MethodPut, "/v1/cluster/registries", registries, nil), "say how registries are reached")
+}
+
+// Registries tells that, without the passwords.
+func (s *Server) Registries(ctx context.Context) (map[string]resources.RegistryAccess, error) {
+	var registries map[string]resources.RegistryAccess
+	err := s.call(ctx, http.MethodGet, "/v1/cluster/registries", nil, &registries)
+	return registries, wrap(err, "ask how registries are reached")
+}
+
 // Keys gives the keys that secrets are sealed with: to servers, and to who may
 // read their files anyway.
 func (s *Server) Keys(ctx context.Context) (resources.Keyring, error) {

@@ -43,6 +43,8 @@ func (s *Server) leaderHandler() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/cluster", s.watchCluster)
 	mux.HandleFunc("GET /v1/snapshot", s.getSnapshot)
+	mux.Handle("GET /v1/cluster/registries", api.Handler(s.getRegistries))
+	mux.Handle("PUT /v1/cluster/registries", api.Handler(s.putRegistries))
 	mux.Handle("GET /v1/cluster/keys", api.Handler(s.getKeys))
 	mux.Handle("POST /v1/cluster/keys/rotation", api.Handler(s.rotateKey))
 	mux.Handle("PUT /v1/cluster/servers", api.Handler(s.putServers))
@@ -279,7 +281,7 @@ func (s *Server) getAssignment(w http.ResponseWriter, r *http.Request) {
 			return nil
 		}
 		a := assignment(v, id)
-		contents, err := s.contentsFor(v, id)
+		contents, err := s.contentsFor(v, id, a)
 		if err != nil {
 			s.Log.Error("the assignment of a node can't be told", "node", id, "err", err)
 			return api.NotYet
@@ -365,25 +367,34 @@ func (s *Server) putService(r *http.Request) (any, error) {
 	if len(problems) > 0 {
 		return nil, api.Invalid(problems)
 	}
+	password := ""
+	if auth := service.RegistryAuth; auth != nil {
+		password, auth.Password = auth.Password, ""
+	}
 	var written resources.ServiceRecord
-	resolve := s.resolveOnce(r.Context(), service.Template)
+	resolve := s.resolveOnce(r.Context(), service, password)
 	revised := false
-	plan := func(state *store.State) ([]store.Change, error) {
+	plan := func(state *store.State, key string) ([]store.Change, error) {
 		if err := errors.Join(checkAffinities(state, service), checkSpread(state, service), checkNetworks(state, service), checkPorts(state, service), checkVolumes(state, service), checkContents(state, service)); err != nil {
 			return nil, err
 		}
 		old, found := state.Services[service.Name]
-		if found && !old.Deleting && same(old.Service, service) {
-			written, revised = old, false
-			return nil, nil
+		written, revised = old, false
+		if !found || old.Deleting || !same(old.Service, service) {
+			if written, err = revise(old, service, contentsOf(state, service), func() (string, error) { return resolve(state) }); err != nil {
+				return nil, err
+			}
+			written.Stable = goneBackTo(state, written)
+			written.Scaled = s.scaledFor(state, old, service)
+			revised = written.Revision != old.Revision
 		}
-		written, err = revise(old, service, contentsOf(state, service), resolve)
-		written.Stable = goneBackTo(state, written)
-		written.Scaled = s.scaledFor(state, old, service)
-		revised = written.Revision != old.Revision
-		return []store.Change{store.PutService(written)}, err
+		changes, err := s.putLogin(state, key, &old, &written, password)
+		if err != nil || found && same(old, written) {
+			return changes, err
+		}
+		return append(changes, store.PutService(written)), nil
 	}
-	if err := s.relate(r.Context(), plan); err != nil {
+	if err := s.withKey(r.Context(), password != "", plan); err != nil {
 		return nil, err
 	}
 	if revised {

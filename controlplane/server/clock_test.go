@@ -27,7 +27,7 @@ func onAClock(t *testing.T, s store.Store, test func(t *testing.T, s *Server)) {
 	synctest.Test(t, func(t *testing.T) {
 		server := New(Config{
 			Self: resources.ServerAddress{Node: "server"}, Store: s, Images: fakeImages{}, Log: slog.New(slog.DiscardHandler),
-			Resolve: func(context.Context, string) (string, error) { return digest, nil },
+			Resolve: func(context.Context, string, map[string]Access) (string, error) { return digest, nil },
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)

@@ -63,6 +63,7 @@ func assignment(v *view, id resources.NodeID) resources.Assignment {
 		Replicas: append([]resources.Replica{}, state.ReplicasOn(id)...), Leaving: v.leaving(id), Volumes: volumesFor(state, id), Servers: addressesOf(state),
 		Samples: samplesOf(state, id),
 	}
+	a.Registries, a.Logins = registriesFor(state, id)
 	if _, found := state.Servers[id]; found {
 		a.Server = &resources.ServerConfig{Join: map[resources.NodeID]string{}}
 		for _, server := range a.Servers {

@@ -92,7 +92,7 @@ func unused(state *store.State, kind, name, content string) error {
 
 // contentsFor opens what the replicas of a node need. It fails where this server
 // lacks a key.
-func (s *Server) contentsFor(v *view, id resources.NodeID) ([]resources.Content, error) {
+func (s *Server) contentsFor(v *view, id resources.NodeID, a resources.Assignment) ([]resources.Content, error) {
 	if len(v.state.Contents) == 0 {
 		return nil, nil
 	}
@@ -101,6 +101,12 @@ func (s *Server) contentsFor(v *view, id resources.NodeID) ([]resources.Content,
 		for _, version := range r.Contents.Versions() {
 			needed[version] = true
 		}
+	}
+	for _, r := range a.Registries {
+		needed[r.Password] = true
+	}
+	for _, l := range a.Logins {
+		needed[l.Password] = true
 	}
 	var all []resources.Content
 	for _, version := range slices.Sorted(maps.Keys(needed)) {
@@ -134,7 +140,11 @@ func (d *decision) prune() {
 	for name, record := range d.state.Configs {
 		needed[resources.ContentVersion(resources.ConfigContent(name), record.Number)] = true
 	}
-	for _, record := range d.state.Services {
+	for host, record := range d.state.Registries {
+		needed[resources.ContentVersion(resources.RegistryContent(host), record.Number)] = true
+	}
+	for name, record := range d.state.Services {
+		needed[resources.ContentVersion(resources.LoginContent(name), record.Login)] = true
 		need(record.Contents)
 		if record.Stable != nil {
 			need(record.Stable.Contents)

@@ -53,6 +53,14 @@ func (s *Server) sealing(ctx context.Context, change func(state *store.State, ke
 	})
 }
 
+// withKey is sealing where something is to be sealed, and else relate.
+func (s *Server) withKey(ctx context.Context, seals bool, change func(state *store.State, key string) ([]store.Change, error)) error {
+	if seals {
+		return s.sealing(ctx, change)
+	}
+	return s.relate(ctx, func(state *store.State) ([]store.Change, error) { return change(state, "") })
+}
+
 // keyOf finds the key that is in a state; there is one at most, but for old ones.
 func keyOf(state *store.State, in resources.KeyState) (string, bool) {
 	for _, id := range slices.Sorted(maps.Keys(state.Keys)) {

@@ -172,27 +172,33 @@ func (s *Server) deleteConfig(r *http.Request) (any, error) {
 	})
 }
 
-// renew seals a value as the next version of a content, unless it is that of the
-// present version, and makes new revisions of the services that do not run with
-// it: where it was put before and they were rolled back, too.
-func (s *Server) renew(state *store.State, key, content string, number *int, value []byte, revised *[]string) ([]store.Change, error) {
-	*revised = nil
-	var changes []store.Change
-	fresh := *number == 0
-	if !fresh {
+// seal seals a value as the next version of a content, unless it is that of the
+// present version.
+func (s *Server) seal(state *store.State, key, content string, number *int, value []byte) ([]store.Change, error) {
+	if *number > 0 {
 		present, err := s.Keys.Open(state.Contents[resources.ContentVersion(content, *number)])
 		if err != nil {
 			return nil, err
 		}
-		fresh = !bytes.Equal(present, value)
-	}
-	if fresh {
-		*number++
-		sealed, err := s.Keys.Seal(key, resources.ContentVersion(content, *number), value)
-		if err != nil {
-			return nil, err
+		if bytes.Equal(present, value) {
+			return nil, nil
 		}
-		changes = append(changes, store.PutContent(sealed))
+	}
+	*number++
+	sealed, err := s.Keys.Seal(key, resources.ContentVersion(content, *number), value)
+	if err != nil {
+		return nil, err
+	}
+	return []store.Change{store.PutContent(sealed)}, nil
+}
+
+// renew is seal, and makes new revisions of the services that do not run with
+// it: where it was put before and they were rolled back, too.
+func (s *Server) renew(state *store.State, key, content string, number *int, value []byte, revised *[]string) ([]store.Change, error) {
+	*revised = nil
+	changes, err := s.seal(state, key, content, number, value)
+	if err != nil {
+		return nil, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(state.Services)) {
 		record := state.Services[name]

@@ -36,8 +36,9 @@ type Images interface {
 	Delete(ctx context.Context, name, digest string) error
 }
 
-// Resolver gives the digest of what a reference names in its registry now.
-type Resolver func(ctx context.Context, reference string) (digest string, err error)
+// Resolver gives the digest of what a reference names in its registry now, with how
+// registries are reached, by host.
+type Resolver func(ctx context.Context, reference string, registries map[string]Access) (digest string, err error)
 
 // Config is what a Server is made of.
 type Config struct {

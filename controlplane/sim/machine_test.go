@@ -221,7 +221,7 @@ func (m *machine) startServer() {
 	c, ticks := m.cluster, make(chan time.Time)
 	s := server.New(server.Config{
 		Cluster: c.config, Self: m.address(), Store: member{c.members, m}, Election: ballot{c.election, m}, Images: noImages{},
-		Resolve: func(context.Context, string) (string, error) { return "", nil },
+		Resolve: func(context.Context, string, map[string]server.Access) (string, error) { return "", nil },
 		Log:     c.log.With("server", m.name), Dial: m.dialServer, Ticks: ticks,
 	})
 	at := c.network.listen(m)

@@ -114,7 +114,7 @@ func (c *containers) List(ctx context.Context) ([]resources.Container, error) {
 	return list, nil
 }
 
-func (c *containers) Pull(ctx context.Context, image, _, _ string) error {
+func (c *containers) Pull(ctx context.Context, image, _, _ string, _ ...resources.Login) error {
 	// The replica that it is for is not told.
 	late, err := c.step(ctx, "pull", resources.Replica{Service: serviceOf(image), Template: resources.Template{Image: image}})
 	if err != nil {

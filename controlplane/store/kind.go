@@ -25,6 +25,8 @@ type Objects struct {
 	Configs map[string]resources.ConfigRecord
 	// Contents are what is in them, sealed, by version.
 	Contents map[string]resources.ContentRecord
+	// Registries are those whose access is settled, by host.
+	Registries map[string]resources.RegistryRecord
 	// Keys are those that contents are sealed with, by ID.
 	Keys map[string]resources.KeyRecord
 }
@@ -42,10 +44,11 @@ const (
 	configsPrefix  = "configs/"
 	contentsPrefix = "contents/"
 	keysPrefix     = "keys/"
+	registryPrefix = "registries/"
 	clusterKey     = "cluster/record"
 )
 
-const kindCount = 10
+const kindCount = 11
 
 // kinds are those of Objects.
 var kinds = [kindCount]kind{
@@ -58,6 +61,7 @@ var kinds = [kindCount]kind{
 	mapped(secretPrefix, func(o *Objects) *map[string]resources.SecretRecord { return &o.Secrets }),
 	mapped(configsPrefix, func(o *Objects) *map[string]resources.ConfigRecord { return &o.Configs }),
 	mapped(contentsPrefix, func(o *Objects) *map[string]resources.ContentRecord { return &o.Contents }),
+	mapped(registryPrefix, func(o *Objects) *map[string]resources.RegistryRecord { return &o.Registries }),
 	mapped(keysPrefix, func(o *Objects) *map[string]resources.KeyRecord { return &o.Keys }),
 }
 

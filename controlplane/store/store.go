@@ -144,6 +144,12 @@ func PutContent(c resources.ContentRecord) Change { return Change{contentsPrefix
 // DeleteContent removes a version of a content.
 func DeleteContent(version string) Change { return Change{key: contentsPrefix + version} }
 
+// PutRegistry stores how a registry is reached, without the password.
+func PutRegistry(r resources.RegistryRecord) Change { return Change{registryPrefix + r.Host, r} }
+
+// DeleteRegistry removes that.
+func DeleteRegistry(host string) Change { return Change{key: registryPrefix + host} }
+
 // PutKey stores that there is a sealing key, which itself is never stored.
 func PutKey(k resources.KeyRecord) Change { return Change{keysPrefix + k.ID, k} }
 

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"os/exec"
@@ -48,13 +49,39 @@ func allRun(t *testing.T, control *client.Server) map[resources.NodeID]int {
 	return count
 }
 
+// aSecret is one that the web service has: without the keys of the control plane its
+// replicas don't start.
+const aSecret = `
+resource "skerry_secret" "word" {
+  cluster = skerry_cluster.home.endpoint
+  name    = "word"
+  value   = "open sesame"
+}
+`
+
+// sameKeys fails the test unless the hosts, which are servers, have one key to seal
+// with, the same.
+func sameKeys(t *testing.T, hosts ...*dev) {
+	t.Helper()
+	var first []byte
+	for i, h := range hosts {
+		text, err := os.ReadFile(filepath.Join(h.Dir, "data", "pki", "sealing.json"))
+		if i == 0 {
+			first = text
+		}
+		if err != nil || !bytes.Equal(text, first) || bytes.Count(text, []byte(`"secret"`)) != 1 {
+			t.Errorf("host %d: %v", i, err)
+		}
+	}
+}
+
 // A cluster of many nodes: servers and workers join and leave, and one server
 // after the other may be lost.
 func TestCluster(t *testing.T) {
 	hosts := startHosts(t, 4)
 	archive := images.Archive(t)
 	configure := func(servers, workers []*dev) string {
-		return testbed.Configuration(plain(servers), plain(workers), archive, fourReplicas)
+		return testbed.Configuration(plain(servers), plain(workers), archive, fourReplicas+"\n  secrets = [{ secret = skerry_secret.word.name }]") + aSecret
 	}
 	tf := NewTerraform(t, bin, configure(hosts[:1], hosts[3:]))
 	tf.Apply(t)
@@ -79,6 +106,9 @@ func TestCluster(t *testing.T) {
 		if err != nil || strings.Contains(string(state), "PRIVATE") {
 			t.Errorf("the state has a private key, or is not there: %v", err)
 		}
+		sameKeys(t, hosts[:3]...)
+		hosts[1].says(t, []string{"secrets", "rotate-key"}, "1 values are sealed with the new key")
+		sameKeys(t, hosts[:3]...)
 	})
 	step("the leader is lost", func(t *testing.T) {
 		began := time.Now()
@@ -140,6 +170,7 @@ func TestCluster(t *testing.T) {
 		hosts[1].Start(t)
 		hosts[2].Start(t)
 		members(3)
+		sameKeys(t, hosts[:3]...)
 	})
 	step("a worker leaves", func(t *testing.T) {
 		tf.Configure(t, configure(hosts[:3], nil))
@@ -179,6 +210,7 @@ func TestCluster(t *testing.T) {
 		if nodes, err := control.Nodes(t.Context()); err != nil || len(nodes) != 2 {
 			t.Errorf("%d nodes, %v", len(nodes), err)
 		}
+		hosts[2].says(t, []string{"secrets", "rotate-key"}, "1 values are sealed with the new key")
 	})
 	tf.Destroy(t)
 }

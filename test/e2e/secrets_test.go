@@ -88,7 +88,7 @@ type secretsTest struct {
 	version      int
 	settings     string
 	values       map[string]string // of the secrets, now
-	past, onlyIn map[string]string // values that are nowhere in the clear; those that Podman may have
+	past, onlyIn map[string]string // values that are nowhere in the clear, and those that Podman may have, with their names
 	second       string
 }
 
@@ -179,15 +179,14 @@ func forms(value string) [][]byte {
 }
 
 // search looks for values in what is below a directory, but not in what is mounted
-// there. It returns how many files it has read.
-func search(t *testing.T, dir string, values map[string]string) int {
+// there. It returns how many files it has read, and where it has found one.
+func search(t *testing.T, dir string, values map[string]string) (files int, found []string) {
 	t.Helper()
 	device := func(about fs.FileInfo) uint64 { return about.Sys().(*syscall.Stat_t).Dev }
 	root, err := os.Stat(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	count := 0
 	err = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return nil //nolint:nilerr // it has just been removed
@@ -206,25 +205,25 @@ func search(t *testing.T, dir string, values map[string]string) int {
 		if err != nil {
 			return nil //nolint:nilerr // as above
 		}
-		count++
-		searchText(t, path, text, values)
+		files++
+		found = append(found, searchText(path, text, values)...)
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return count
+	return files, found
 }
 
-func searchText(t *testing.T, where string, text []byte, values map[string]string) {
-	t.Helper()
+func searchText(where string, text []byte, values map[string]string) (found []string) {
 	for value, name := range values {
 		for _, form := range forms(value) {
 			if bytes.Contains(text, form) {
-				t.Errorf("%s has a value of %s in the clear, as %s", where, name, form)
+				found = append(found, fmt.Sprintf("%s has a value of %s in the clear, as %s", where, name, form))
 			}
 		}
 	}
+	return found
 }
 
 // nowhere searches all places where the values could be.
@@ -242,16 +241,26 @@ func (s *secretsTest) nowhere(t *testing.T) {
 	if err != nil || !bytes.Contains(shown, []byte("skerry_secret")) {
 		t.Fatalf("show the plan: %v", err)
 	}
-	searchText(t, "the plan", shown, all)
-	files := search(t, s.tf.Dir, all)
-	for _, h := range s.hosts {
-		files += search(t, h.Dir, all)
-		files += search(t, h.Podman.Dir(), s.past)
+	found := searchText("the plan", shown, all)
+	files := 0
+	look := func(dir string, values map[string]string) (hits []string) {
+		count, hits := search(t, dir, values)
+		files += count
+		return hits
+	}
+	found = append(found, look(s.tf.Dir, all)...)
+	for i, h := range s.hosts {
+		found = append(found, look(h.Dir, all)...)
+		found = append(found, look(h.Podman.Dir(), s.past)...)
+		// What is in the environment is there: so the search finds what there is.
+		if hits := look(h.Podman.Dir(), s.onlyIn); (len(hits) > 0) != (i == 1) {
+			t.Errorf("host %d: the environment is in %q", i, hits)
+		}
 		text := h.Logs()
 		if text == "" {
 			t.Fatal("the host has no log")
 		}
-		searchText(t, "the log", []byte(text), all)
+		found = append(found, searchText("the log", []byte(text), all)...)
 	}
 	processes, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
@@ -259,13 +268,16 @@ func (s *secretsTest) nowhere(t *testing.T) {
 	}
 	for _, path := range processes {
 		if line, err := os.ReadFile(path); err == nil {
-			searchText(t, path, line, all)
+			found = append(found, searchText(path, line, all)...)
 		}
 	}
-	if events, err := s.hosts[0].operate(t, "", "events"); err != nil || events == "" {
+	events, err := s.hosts[0].operate(t, "", "events")
+	if err != nil || events == "" {
 		t.Errorf("%v: %s", err, events)
-	} else {
-		searchText(t, "the events", []byte(events), all)
+	}
+	found = append(found, searchText("the events", []byte(events), all)...)
+	for _, one := range found {
+		t.Error(one)
 	}
 	t.Logf("no value is in %d files, the plan, the logs, the events and the lines of %d processes", files, len(processes))
 }

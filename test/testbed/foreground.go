@@ -29,6 +29,7 @@ func (f *foreground) boot(t testing.TB) {
 	h := f.host
 	f.process = exec.Command("nsenter", append([]string{
 		"--net=/run/netns/" + h.Podman.Namespace, h.program, "dev", "--dir", h.Dir, "--podman", h.Podman.Socket,
+		"--registries-conf", h.registriesConf(),
 	}, f.args...)...)
 	out, err := f.process.StdoutPipe()
 	if err != nil {

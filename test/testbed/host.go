@@ -146,6 +146,11 @@ func (h *Host) PowerOff(t testing.TB) {
 	h.forget(t)
 }
 
+// registriesConf is where its Podman learns how registries are reached.
+func (h *Host) registriesConf() string {
+	return filepath.Join(h.Podman.RegistriesDir(), "50-skerry.conf")
+}
+
 // Logs is what skerry on the host has said.
 func (h *Host) Logs() string { return h.runs.log() }
 

@@ -114,7 +114,8 @@ func newUnits(t testing.TB, h *Host, name string) *units {
 	data, run, network := filepath.Join(h.Dir, "data"), filepath.Join(h.Dir, "run"), filepath.Join(h.Dir, "run", "network")
 	for path, text := range map[string]string{
 		"systemctl": fakeSystemctl, "keep": keep, "journalctl": "#!/bin/sh\ntail -n 5 \"$UNITS/server.log\"\n",
-		"agent.command":  fmt.Sprintf("exec %s agent --data %s --run %s --podman %s --authorized-keys %s\n", h.program, data, run, h.Podman.Socket, filepath.Join(h.Dir, "authorized_keys")),
+		"agent.command": fmt.Sprintf("exec %s agent --data %s --run %s --podman %s --authorized-keys %s --registries-conf %s\n",
+			h.program, data, run, h.Podman.Socket, filepath.Join(h.Dir, "authorized_keys"), h.registriesConf()),
 		"server.command": fmt.Sprintf("exec %s server --data %s --run %s\n", h.program, data, run),
 		"dns.command":    fmt.Sprintf("exec %s dns --dir %s\n", h.program, network),
 		"tunnel.command": fmt.Sprintf("exec %s tunnel --dir %s\n", h.program, network),
