@@ -112,7 +112,7 @@ var docs = map[string]string{
 	"Mount.CopyUp":                 "Copy what the image has at the path into a volume that is empty.",
 	"Mount.Path":                   "Path in the container.",
 	"Mount.ReadOnly":               "Mount it read-only.",
-	"Mount.Subpath":                "Directory of the volume to mount instead of all of it. It is made where it is not there.",
+	"Mount.Subpath":                "Directory of the volume to mount instead of all of it. That of a local volume is made where it is not there.",
 	"Mount.Volume":                 "Name of the volume.",
 	"Move.From":                    "the nodes' names",
 	"NFS.Options":                  "Mount options, such as `vers=4.1`, `nolock` or `soft`.",
