@@ -305,7 +305,7 @@ func readCluster(ctx context.Context, c *Connections, spec *Cluster) (definition
 		if _, nodes, err := m.look(ctx); err == nil && len(nodes) > 0 {
 			spec.Version = runs(nodes)
 			reading.Warnings = conditions(nodes)
-			if c.anyExpired(ctx, machines, nodes) {
+			if c.anyExpired(ctx, machines, nodes) || anyUnknown(machines, nodes) {
 				spec.Endpoint = "" // an apply gives the node a new certificate
 			}
 		}
@@ -322,6 +322,14 @@ func conditions(nodes []resources.NodeStatus) []string {
 		}
 	}
 	return all
+}
+
+// anyUnknown is true where the control plane does not know one of the machines: it
+// was forgotten (skerry node forget), and is wanted nevertheless.
+func anyUnknown(machines []machine, nodes []resources.NodeStatus) bool {
+	return slices.ContainsFunc(machines, func(m machine) bool {
+		return m.Node != "" && !slices.ContainsFunc(nodes, func(n resources.NodeStatus) bool { return n.ID == m.Node })
+	})
 }
 
 // takesPart tells whether a machine does for the cluster what it should. It is an

@@ -62,7 +62,7 @@ type Mount struct {
 	Path string `json:"path"`
 	// Mount it read-only.
 	ReadOnly bool `json:"read_only,omitempty" iac:"default=false"`
-	// Directory of the volume to mount instead of all of it. It is made where it is not there.
+	// Directory of the volume to mount instead of all of it. That of a local volume is made where it is not there.
 	Subpath string `json:"subpath,omitempty" iac:"optional"`
 	// Copy what the image has at the path into a volume that is empty.
 	CopyUp bool `json:"copy_up" iac:"default=true"`

@@ -257,46 +257,65 @@ const (
 
 // replaceContent replaces what is in a directory that can't be exchanged itself, a
 // file at a time, once all of the archive is there. What goes wrong then is undone.
+// Others may write there meanwhile: no link of theirs leads out.
 func replaceContent(dir string, archive io.Reader) error {
-	next, before := filepath.Join(dir, contentNext), filepath.Join(dir, contentBefore)
-	if err := os.RemoveAll(next); err != nil {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close() //nolint:errcheck // its files were closed
+	if err := root.RemoveAll(contentNext); err != nil {
 		return fmt.Errorf("remove what an earlier restore has left: %w", err)
 	}
-	if _, err := backup.Extract(archive, next); err != nil {
-		return errors.Join(err, os.RemoveAll(next))
+	if err := extractNext(root, archive); err != nil {
+		return errors.Join(err, root.RemoveAll(contentNext))
 	}
-	if err := os.RemoveAll(before); err != nil {
+	if err := root.RemoveAll(contentBefore); err != nil {
 		return err
 	}
-	if err := os.Mkdir(before, 0o700); err != nil {
+	if err := root.Mkdir(contentBefore, 0o700); err != nil {
 		return err
 	}
-	if err := moveAll(dir, before); err != nil {
-		return errors.Join(err, moveAll(before, dir), os.RemoveAll(next))
+	if err := moveAll(root, ".", contentBefore); err != nil {
+		return errors.Join(err, moveAll(root, contentBefore, "."), root.RemoveAll(contentNext))
 	}
-	if err := moveAll(next, dir); err != nil {
-		return errors.Join(err, moveAll(dir, next), moveAll(before, dir))
+	if err := moveAll(root, contentNext, "."); err != nil {
+		return errors.Join(err, moveAll(root, ".", contentNext), moveAll(root, contentBefore, "."))
 	}
-	whose, err := os.Stat(next)
+	// The directory becomes what it was, too.
+	whose, err := root.Stat(contentNext)
 	if err == nil {
-		err = dressAs(dir, whose)
+		stat, _ := whose.Sys().(*syscall.Stat_t)
+		err = errors.Join(root.Lchown(".", int(stat.Uid), int(stat.Gid)), root.Chmod(".", whose.Mode()&(fs.ModePerm|fs.ModeSetgid|fs.ModeSticky)))
 	}
-	return errors.Join(err, os.RemoveAll(next), os.RemoveAll(before))
+	return errors.Join(err, root.RemoveAll(contentNext), root.RemoveAll(contentBefore))
 }
 
-// moveAll moves what is in one directory into another.
-func moveAll(from, to string) error {
-	entries, err := os.ReadDir(from)
-	for _, entry := range entries {
-		if name := entry.Name(); err == nil && name != contentNext && name != contentBefore {
-			err = os.Rename(filepath.Join(from, name), filepath.Join(to, name))
-		}
+func extractNext(root *os.Root, archive io.Reader) error {
+	if err := root.Mkdir(contentNext, 0o700); err != nil {
+		return err
 	}
+	next, err := root.OpenRoot(contentNext)
+	if err != nil {
+		return err
+	}
+	defer next.Close() //nolint:errcheck // its files were closed
+	_, err = backup.ExtractTo(archive, next)
 	return err
 }
 
-// dressAs gives a directory the owner and mode of another.
-func dressAs(dir string, as fs.FileInfo) error {
-	stat, _ := as.Sys().(*syscall.Stat_t)
-	return errors.Join(os.Lchown(dir, int(stat.Uid), int(stat.Gid)), os.Chmod(dir, as.Mode()&(fs.ModePerm|fs.ModeSetgid|fs.ModeSticky)))
+// moveAll moves what is in one directory into another.
+func moveAll(root *os.Root, from, to string) error {
+	dir, err := root.Open(from)
+	if err != nil {
+		return err
+	}
+	defer dir.Close() //nolint:errcheck // it was read
+	names, err := dir.Readdirnames(-1)
+	for _, name := range names {
+		if err == nil && name != contentNext && name != contentBefore {
+			err = root.Rename(path.Join(from, name), path.Join(to, name))
+		}
+	}
+	return err
 }

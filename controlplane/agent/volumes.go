@@ -238,7 +238,12 @@ func (v *volumes) directory(volume resources.Volume, subpath string) (string, er
 		return "", err
 	}
 	if volume.Size > 0 {
-		if err := v.mountDisk(volume); err != nil {
+		err := v.mountDisk(volume)
+		if small, is := errors.AsType[*imagefs.NotGrownError](err); is {
+			// It is as good as it was, and grows later.
+			v.log.Warn("a volume has not grown yet", "volume", volume.Name, "size", volume.Size, "err", small)
+			v.look()
+		} else if err != nil {
 			return "", err
 		}
 	}
@@ -259,16 +264,10 @@ func (v *volumes) directory(volume resources.Volume, subpath string) (string, er
 	return mountSubpath(dir, data, subpath)
 }
 
-// mountDisk mounts the disk of a volume that has a size. One that does not grow is
-// as good as it was.
+// mountDisk mounts the disk of a volume that has a size, and lets it grow.
 func (v *volumes) mountDisk(volume resources.Volume) error {
 	dir := filepath.Join(v.dir, volume.Name)
-	err := imagefs.Mount(filepath.Join(dir, volumeDisk), filepath.Join(dir, volumeMount), volume.Size)
-	if small, is := errors.AsType[*imagefs.NotGrownError](err); is {
-		v.log.Warn("a volume has not grown yet", "volume", volume.Name, "size", volume.Size, "err", small)
-		return nil
-	}
-	return err
+	return imagefs.Mount(filepath.Join(dir, volumeDisk), filepath.Join(dir, volumeMount), volume.Size)
 }
 
 // nfsOptions are those of a mount without mount.nfs, which the kernel takes the
@@ -344,8 +343,9 @@ func (v *volumes) tidy(ctx context.Context, removed func(ctx context.Context, na
 			}
 			failures = append(failures, err)
 		case !a.Remove && mounts && a.Volume.Size > 0:
-			_, err := v.directory(a.Volume, "") // it may have to grow
-			failures = append(failures, err)
+			if _, err := os.Stat(filepath.Join(v.dir, name, volumeDisk)); err == nil {
+				failures = append(failures, v.mountDisk(a.Volume))
+			}
 		}
 	}
 	return errors.Join(failures...)

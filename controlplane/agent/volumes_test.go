@@ -304,3 +304,42 @@ func TestAVolumeOfASize(t *testing.T) {
 		t.Errorf("the node has %v, %v", there, err)
 	}
 }
+
+// What can't be exchanged at once is replaced a file at a time, or not at all.
+func TestContentIsReplacedOrLeftAsItWas(t *testing.T) {
+	dir, source := t.TempDir(), t.TempDir()
+	write := func(dir, name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	holds := func(want ...string) {
+		t.Helper()
+		entries, err := os.ReadDir(dir)
+		var got []string
+		for _, entry := range entries {
+			text, _ := os.ReadFile(filepath.Join(dir, entry.Name()))
+			got = append(got, entry.Name()+"="+string(text))
+		}
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("it holds (-want +got):\n%s%v", diff, err)
+		}
+	}
+	write(source, "a", "new")
+	write(source, "b", "new")
+	var archive bytes.Buffer
+	if err := backup.Write(&archive, source, &backup.About{}); err != nil {
+		t.Fatal(err)
+	}
+	write(dir, "a", "old")
+	write(dir, "c", "old")
+	if err := replaceContent(dir, bytes.NewReader(archive.Bytes()[:archive.Len()-1])); !errors.Is(err, backup.ErrBroken) {
+		t.Errorf("a broken archive: %v", err)
+	}
+	holds("a=old", "c=old")
+	if err := replaceContent(dir, bytes.NewReader(archive.Bytes())); err != nil {
+		t.Fatal(err)
+	}
+	holds("a=new", "b=new")
+}

@@ -236,6 +236,11 @@ func Extract(r io.Reader, dir string) (About, error) {
 		return About{}, err
 	}
 	defer root.Close() //nolint:errcheck // its files were closed
+	return ExtractTo(r, root)
+}
+
+// ExtractTo is Extract for a directory that is open, and empty.
+func ExtractTo(r io.Reader, root *os.Root) (About, error) {
 	e := &extractor{root: root}
 	about, err := read(r, e.one)
 	if err == nil {

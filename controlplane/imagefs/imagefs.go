@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -50,7 +51,14 @@ func Mount(file, dir string, size resources.Bytes) error {
 	}
 	// The kernel lets only those grow what is mounted who may exceed quotas. Where
 	// nobody uses it, it need not be mounted.
-	if err := Unmount(dir); err != nil {
+	alone, err := mountedOnce(dir)
+	if err == nil && !alone {
+		err = errors.New("it is in use")
+	}
+	if err == nil {
+		err = Unmount(dir)
+	}
+	if err != nil {
 		return &NotGrownError{errors.Join(refused, err)}
 	}
 	return mount(file, dir, size)
@@ -252,18 +260,44 @@ func reserveFile(file string, size resources.Bytes) error {
 
 // deviceOf opens the loop device that is mounted at a directory.
 func deviceOf(dir string) (*os.File, error) {
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	all, err := mounts()
 	if err != nil {
 		return nil, err
 	}
-	for line := range strings.Lines(string(mounts)) {
-		// As in "36 35 98:0 / /mnt rw - ext4 /dev/loop0 rw".
-		at, source, found := strings.Cut(line, " - ")
-		if fields, sources := strings.Fields(at), strings.Fields(source); found && len(fields) > 4 && fields[4] == dir && len(sources) > 1 {
-			return os.OpenFile(sources[1], os.O_RDWR, 0)
+	for _, m := range all {
+		if m.at == dir {
+			return os.OpenFile(m.source, os.O_RDWR, 0)
 		}
 	}
 	return nil, fmt.Errorf("nothing is mounted at %s", dir)
+}
+
+// mountedOnce is true where what is mounted at a directory is mounted nowhere else.
+func mountedOnce(dir string) (bool, error) {
+	all, err := mounts()
+	source := ""
+	for _, m := range all {
+		if m.at == dir {
+			source = m.source
+		}
+	}
+	others := slices.DeleteFunc(all, func(m mounting) bool { return m.at == dir || m.source != source })
+	return len(others) == 0, err
+}
+
+type mounting struct{ at, source string }
+
+func mounts() ([]mounting, error) {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	var all []mounting
+	for line := range strings.Lines(string(text)) {
+		// As in "36 35 98:0 / /mnt rw - ext4 /dev/loop0 rw".
+		at, source, found := strings.Cut(line, " - ")
+		if fields, sources := strings.Fields(at), strings.Fields(source); found && len(fields) > 4 && len(sources) > 1 {
+			all = append(all, mounting{fields[4], sources[1]})
+		}
+	}
+	return all, err
 }
 
 // attached gives the loop device that has the file; nil where none has.

@@ -67,6 +67,22 @@ func TestAFileSystemHasItsSizeAndNoMore(t *testing.T) {
 		t.Errorf("it has %d bytes of its disk: %v", disk.Blocks*512, err)
 	}
 	mount(16 * resources.MiB) // it never shrinks
+	elsewhere := t.TempDir()
+	if err := unix.Mount(at, elsewhere, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	// It grows where the kernel lets it, or is as it was.
+	if err := Mount(file, at, 80*resources.MiB); err != nil {
+		if _, is := errors.AsType[*NotGrownError](err); !is {
+			t.Error(err)
+		}
+		if mounted, err := Mounted(at); err != nil || !mounted {
+			t.Errorf("what is in use is not mounted any more: %v", err)
+		}
+	}
+	if err := unix.Unmount(elsewhere, 0); err != nil {
+		t.Fatal(err)
+	}
 	if err := Unmount(at); err != nil {
 		t.Fatal(err)
 	}

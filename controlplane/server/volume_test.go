@@ -3,6 +3,7 @@ package server
 import (
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -216,6 +217,33 @@ func TestNothingGoesBackToAVolumeThatItCantHave(t *testing.T) {
 		record := resources.ServiceRecord{Service: web(c.replicas), Revision: 2, Stable: &resources.Revision{Number: 1, Template: storing("web", c.volume).Template}}
 		if got := goneBackTo(state, record); (got != nil) != c.back {
 			t.Errorf("%d replicas that go back to volume %s: %+v", c.replicas, c.volume, got)
+		}
+	}
+}
+
+// The data of a volume that is on no node is reached where a replica mounts it.
+func TestWhoReachesAVolumeOnNoNode(t *testing.T) {
+	shared := resources.Volume{Name: "shared", Driver: "plugin"}
+	replica := func(id, node string) store.Change {
+		return store.PutReplica(resources.Replica{ID: resources.ReplicaID(id), Service: "db", Node: resources.NodeID(node), Template: storing("db", "shared").Template})
+	}
+	state := (&store.State{}).With(store.PutNode(nodeInfo("n1")), store.PutNode(nodeInfo("n2")), store.PutVolume(resources.VolumeRecord{Volume: shared}), replica("db-0-waits", ""))
+	for _, c := range []struct {
+		name    string
+		state   *store.State
+		pause   bool
+		on      resources.NodeID
+		refused string
+	}{
+		{"nobody", state, false, "", "no replica mounts volume shared now"},
+		{"whom a forgotten node had", state.With(replica("db-0-a", "gone")), false, "", "no replica mounts volume shared now"},
+		{"one", state.With(replica("db-0-a", "n2")), true, "n2", ""},
+		{"two", state.With(replica("db-0-a", "n2"), replica("db-1-b", "n1")), false, "n1", ""},
+		{"two who are to pause", state.With(replica("db-0-a", "n2"), replica("db-1-b", "n1")), true, "", "on several nodes: n1, n2"},
+	} {
+		node, err := mountingNode(c.state, shared, c.pause)
+		if node.ID != c.on || (err == nil) != (c.refused == "") || err != nil && !strings.Contains(err.Error(), c.refused) {
+			t.Errorf("%s: node %q, %v", c.name, node.ID, err)
 		}
 	}
 }

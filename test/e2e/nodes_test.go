@@ -150,6 +150,20 @@ func TestTwoNodes(t *testing.T) {
 			t.Errorf("the server has %q: %v", text, err)
 		}
 	})
+	step("a volume of the NFS server is backed up and restored through its writer's node", func(t *testing.T) {
+		n.skerry(t, one, "volume backup rows /root/rows.tar.zst --pause")
+		n.runsOn(t, one, "keeper", "two")
+		before := len(r.written)
+		r.write(t)
+		n.skerry(t, one, "volume cp rows:keeper/rows /root/rows")
+		if said := strings.Fields(n.on(t, one, "cat /root/rows")); strings.Join(said, " ") != strings.Join(r.written, " ") {
+			t.Errorf("the copy has %v", said)
+		}
+		n.skerry(t, one, "volume restore rows /root/rows.tar.zst")
+		n.runsOn(t, one, "keeper", "two")
+		r.written = r.written[:before]
+		r.check(t)
+	})
 	step("agent and server are killed, and nobody notices", func(t *testing.T) {
 		requests := n.keepAsking(t, "http://"+one+"/")
 		defer requests.hold(t)
