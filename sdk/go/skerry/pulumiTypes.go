@@ -13,6 +13,139 @@ import (
 
 var _ = internal.GetEnvOrDefault
 
+type ClusterRegistryAccess struct {
+	// Speak to it without TLS, or with a certificate that nobody has to know. Default: `false`.
+	Insecure *bool `pulumi:"insecure"`
+	// Registries that are asked first, in this order, as `host[:port]` or `host[:port]/path`: what is `docker.io/library/nginx` elsewhere is `HOST/library/nginx` there.
+	Mirrors []string `pulumi:"mirrors"`
+	// The user's password, or a token. No state, plan or log has it; the control plane keeps it sealed. It is kept as an encrypted input, and shown nowhere.
+	Password *string `pulumi:"password"`
+	// Number of the password: another one sends it again. Default: `1`.
+	PasswordVersion *int `pulumi:"passwordVersion"`
+	// User that images are pulled as, by every service of the cluster.
+	Username *string `pulumi:"username"`
+}
+
+// ClusterRegistryAccessInput is an input type that accepts ClusterRegistryAccessArgs and ClusterRegistryAccessOutput values.
+// You can construct a concrete instance of `ClusterRegistryAccessInput` via:
+//
+//	ClusterRegistryAccessArgs{...}
+type ClusterRegistryAccessInput interface {
+	pulumi.Input
+
+	ToClusterRegistryAccessOutput() ClusterRegistryAccessOutput
+	ToClusterRegistryAccessOutputWithContext(context.Context) ClusterRegistryAccessOutput
+}
+
+type ClusterRegistryAccessArgs struct {
+	// Speak to it without TLS, or with a certificate that nobody has to know. Default: `false`.
+	Insecure pulumi.BoolPtrInput `pulumi:"insecure"`
+	// Registries that are asked first, in this order, as `host[:port]` or `host[:port]/path`: what is `docker.io/library/nginx` elsewhere is `HOST/library/nginx` there.
+	Mirrors pulumi.StringArrayInput `pulumi:"mirrors"`
+	// The user's password, or a token. No state, plan or log has it; the control plane keeps it sealed. It is kept as an encrypted input, and shown nowhere.
+	Password pulumi.StringPtrInput `pulumi:"password"`
+	// Number of the password: another one sends it again. Default: `1`.
+	PasswordVersion pulumi.IntPtrInput `pulumi:"passwordVersion"`
+	// User that images are pulled as, by every service of the cluster.
+	Username pulumi.StringPtrInput `pulumi:"username"`
+}
+
+func (ClusterRegistryAccessArgs) ElementType() reflect.Type {
+	return reflect.TypeOf((*ClusterRegistryAccess)(nil)).Elem()
+}
+
+func (i ClusterRegistryAccessArgs) ToClusterRegistryAccessOutput() ClusterRegistryAccessOutput {
+	return i.ToClusterRegistryAccessOutputWithContext(context.Background())
+}
+
+func (i ClusterRegistryAccessArgs) ToClusterRegistryAccessOutputWithContext(ctx context.Context) ClusterRegistryAccessOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ClusterRegistryAccessOutput)
+}
+
+// ClusterRegistryAccessMapInput is an input type that accepts ClusterRegistryAccessMap and ClusterRegistryAccessMapOutput values.
+// You can construct a concrete instance of `ClusterRegistryAccessMapInput` via:
+//
+//	ClusterRegistryAccessMap{ "key": ClusterRegistryAccessArgs{...} }
+type ClusterRegistryAccessMapInput interface {
+	pulumi.Input
+
+	ToClusterRegistryAccessMapOutput() ClusterRegistryAccessMapOutput
+	ToClusterRegistryAccessMapOutputWithContext(context.Context) ClusterRegistryAccessMapOutput
+}
+
+type ClusterRegistryAccessMap map[string]ClusterRegistryAccessInput
+
+func (ClusterRegistryAccessMap) ElementType() reflect.Type {
+	return reflect.TypeOf((*map[string]ClusterRegistryAccess)(nil)).Elem()
+}
+
+func (i ClusterRegistryAccessMap) ToClusterRegistryAccessMapOutput() ClusterRegistryAccessMapOutput {
+	return i.ToClusterRegistryAccessMapOutputWithContext(context.Background())
+}
+
+func (i ClusterRegistryAccessMap) ToClusterRegistryAccessMapOutputWithContext(ctx context.Context) ClusterRegistryAccessMapOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ClusterRegistryAccessMapOutput)
+}
+
+type ClusterRegistryAccessOutput struct{ *pulumi.OutputState }
+
+func (ClusterRegistryAccessOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*ClusterRegistryAccess)(nil)).Elem()
+}
+
+func (o ClusterRegistryAccessOutput) ToClusterRegistryAccessOutput() ClusterRegistryAccessOutput {
+	return o
+}
+
+func (o ClusterRegistryAccessOutput) ToClusterRegistryAccessOutputWithContext(ctx context.Context) ClusterRegistryAccessOutput {
+	return o
+}
+
+// Speak to it without TLS, or with a certificate that nobody has to know. Default: `false`.
+func (o ClusterRegistryAccessOutput) Insecure() pulumi.BoolPtrOutput {
+	return o.ApplyT(func(v ClusterRegistryAccess) *bool { return v.Insecure }).(pulumi.BoolPtrOutput)
+}
+
+// Registries that are asked first, in this order, as `host[:port]` or `host[:port]/path`: what is `docker.io/library/nginx` elsewhere is `HOST/library/nginx` there.
+func (o ClusterRegistryAccessOutput) Mirrors() pulumi.StringArrayOutput {
+	return o.ApplyT(func(v ClusterRegistryAccess) []string { return v.Mirrors }).(pulumi.StringArrayOutput)
+}
+
+// The user's password, or a token. No state, plan or log has it; the control plane keeps it sealed. It is kept as an encrypted input, and shown nowhere.
+func (o ClusterRegistryAccessOutput) Password() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v ClusterRegistryAccess) *string { return v.Password }).(pulumi.StringPtrOutput)
+}
+
+// Number of the password: another one sends it again. Default: `1`.
+func (o ClusterRegistryAccessOutput) PasswordVersion() pulumi.IntPtrOutput {
+	return o.ApplyT(func(v ClusterRegistryAccess) *int { return v.PasswordVersion }).(pulumi.IntPtrOutput)
+}
+
+// User that images are pulled as, by every service of the cluster.
+func (o ClusterRegistryAccessOutput) Username() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v ClusterRegistryAccess) *string { return v.Username }).(pulumi.StringPtrOutput)
+}
+
+type ClusterRegistryAccessMapOutput struct{ *pulumi.OutputState }
+
+func (ClusterRegistryAccessMapOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*map[string]ClusterRegistryAccess)(nil)).Elem()
+}
+
+func (o ClusterRegistryAccessMapOutput) ToClusterRegistryAccessMapOutput() ClusterRegistryAccessMapOutput {
+	return o
+}
+
+func (o ClusterRegistryAccessMapOutput) ToClusterRegistryAccessMapOutputWithContext(ctx context.Context) ClusterRegistryAccessMapOutput {
+	return o
+}
+
+func (o ClusterRegistryAccessMapOutput) MapIndex(k pulumi.StringInput) ClusterRegistryAccessOutput {
+	return pulumi.All(o, k).ApplyT(func(vs []interface{}) ClusterRegistryAccess {
+		return vs[0].(map[string]ClusterRegistryAccess)[vs[1].(string)]
+	}).(ClusterRegistryAccessOutput)
+}
+
 type NodeAttachment struct {
 	// Static address with its prefix length, such as `192.168.122.10/24`. DHCP unless given.
 	Address *string `pulumi:"address"`
@@ -1895,7 +2028,7 @@ type ServiceMount struct {
 	Path string `pulumi:"path"`
 	// Mount it read-only. Default: `false`.
 	ReadOnly *bool `pulumi:"readOnly"`
-	// Directory of the volume to mount instead of all of it. It is made where it is not there.
+	// Directory of the volume to mount instead of all of it. That of a local volume is made where it is not there.
 	Subpath *string `pulumi:"subpath"`
 	// Name of the volume.
 	Volume string `pulumi:"volume"`
@@ -1919,7 +2052,7 @@ type ServiceMountArgs struct {
 	Path pulumi.StringInput `pulumi:"path"`
 	// Mount it read-only. Default: `false`.
 	ReadOnly pulumi.BoolPtrInput `pulumi:"readOnly"`
-	// Directory of the volume to mount instead of all of it. It is made where it is not there.
+	// Directory of the volume to mount instead of all of it. That of a local volume is made where it is not there.
 	Subpath pulumi.StringPtrInput `pulumi:"subpath"`
 	// Name of the volume.
 	Volume pulumi.StringInput `pulumi:"volume"`
@@ -1991,7 +2124,7 @@ func (o ServiceMountOutput) ReadOnly() pulumi.BoolPtrOutput {
 	return o.ApplyT(func(v ServiceMount) *bool { return v.ReadOnly }).(pulumi.BoolPtrOutput)
 }
 
-// Directory of the volume to mount instead of all of it. It is made where it is not there.
+// Directory of the volume to mount instead of all of it. That of a local volume is made where it is not there.
 func (o ServiceMountOutput) Subpath() pulumi.StringPtrOutput {
 	return o.ApplyT(func(v ServiceMount) *string { return v.Subpath }).(pulumi.StringPtrOutput)
 }
@@ -2682,6 +2815,181 @@ func (o ServiceProbePtrOutput) Timeout() pulumi.StringPtrOutput {
 			return nil
 		}
 		return v.Timeout
+	}).(pulumi.StringPtrOutput)
+}
+
+type ServiceRegistryAuth struct {
+	// The user's password, or a token. No state, plan or log has it; the control plane keeps it sealed. It is kept as an encrypted input, and shown nowhere.
+	Password string `pulumi:"password"`
+	// Number of the password: another one sends it again. Replicas that run stay. Default: `1`.
+	PasswordVersion *int `pulumi:"passwordVersion"`
+	// User of the image's registry.
+	Username string `pulumi:"username"`
+}
+
+// ServiceRegistryAuthInput is an input type that accepts ServiceRegistryAuthArgs and ServiceRegistryAuthOutput values.
+// You can construct a concrete instance of `ServiceRegistryAuthInput` via:
+//
+//	ServiceRegistryAuthArgs{...}
+type ServiceRegistryAuthInput interface {
+	pulumi.Input
+
+	ToServiceRegistryAuthOutput() ServiceRegistryAuthOutput
+	ToServiceRegistryAuthOutputWithContext(context.Context) ServiceRegistryAuthOutput
+}
+
+type ServiceRegistryAuthArgs struct {
+	// The user's password, or a token. No state, plan or log has it; the control plane keeps it sealed. It is kept as an encrypted input, and shown nowhere.
+	Password pulumi.StringInput `pulumi:"password"`
+	// Number of the password: another one sends it again. Replicas that run stay. Default: `1`.
+	PasswordVersion pulumi.IntPtrInput `pulumi:"passwordVersion"`
+	// User of the image's registry.
+	Username pulumi.StringInput `pulumi:"username"`
+}
+
+func (ServiceRegistryAuthArgs) ElementType() reflect.Type {
+	return reflect.TypeOf((*ServiceRegistryAuth)(nil)).Elem()
+}
+
+func (i ServiceRegistryAuthArgs) ToServiceRegistryAuthOutput() ServiceRegistryAuthOutput {
+	return i.ToServiceRegistryAuthOutputWithContext(context.Background())
+}
+
+func (i ServiceRegistryAuthArgs) ToServiceRegistryAuthOutputWithContext(ctx context.Context) ServiceRegistryAuthOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ServiceRegistryAuthOutput)
+}
+
+func (i ServiceRegistryAuthArgs) ToServiceRegistryAuthPtrOutput() ServiceRegistryAuthPtrOutput {
+	return i.ToServiceRegistryAuthPtrOutputWithContext(context.Background())
+}
+
+func (i ServiceRegistryAuthArgs) ToServiceRegistryAuthPtrOutputWithContext(ctx context.Context) ServiceRegistryAuthPtrOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ServiceRegistryAuthOutput).ToServiceRegistryAuthPtrOutputWithContext(ctx)
+}
+
+// ServiceRegistryAuthPtrInput is an input type that accepts ServiceRegistryAuthArgs, ServiceRegistryAuthPtr and ServiceRegistryAuthPtrOutput values.
+// You can construct a concrete instance of `ServiceRegistryAuthPtrInput` via:
+//
+//	        ServiceRegistryAuthArgs{...}
+//
+//	or:
+//
+//	        nil
+type ServiceRegistryAuthPtrInput interface {
+	pulumi.Input
+
+	ToServiceRegistryAuthPtrOutput() ServiceRegistryAuthPtrOutput
+	ToServiceRegistryAuthPtrOutputWithContext(context.Context) ServiceRegistryAuthPtrOutput
+}
+
+type serviceRegistryAuthPtrType ServiceRegistryAuthArgs
+
+func ServiceRegistryAuthPtr(v *ServiceRegistryAuthArgs) ServiceRegistryAuthPtrInput {
+	return (*serviceRegistryAuthPtrType)(v)
+}
+
+func (*serviceRegistryAuthPtrType) ElementType() reflect.Type {
+	return reflect.TypeOf((**ServiceRegistryAuth)(nil)).Elem()
+}
+
+func (i *serviceRegistryAuthPtrType) ToServiceRegistryAuthPtrOutput() ServiceRegistryAuthPtrOutput {
+	return i.ToServiceRegistryAuthPtrOutputWithContext(context.Background())
+}
+
+func (i *serviceRegistryAuthPtrType) ToServiceRegistryAuthPtrOutputWithContext(ctx context.Context) ServiceRegistryAuthPtrOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ServiceRegistryAuthPtrOutput)
+}
+
+type ServiceRegistryAuthOutput struct{ *pulumi.OutputState }
+
+func (ServiceRegistryAuthOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*ServiceRegistryAuth)(nil)).Elem()
+}
+
+func (o ServiceRegistryAuthOutput) ToServiceRegistryAuthOutput() ServiceRegistryAuthOutput {
+	return o
+}
+
+func (o ServiceRegistryAuthOutput) ToServiceRegistryAuthOutputWithContext(ctx context.Context) ServiceRegistryAuthOutput {
+	return o
+}
+
+func (o ServiceRegistryAuthOutput) ToServiceRegistryAuthPtrOutput() ServiceRegistryAuthPtrOutput {
+	return o.ToServiceRegistryAuthPtrOutputWithContext(context.Background())
+}
+
+func (o ServiceRegistryAuthOutput) ToServiceRegistryAuthPtrOutputWithContext(ctx context.Context) ServiceRegistryAuthPtrOutput {
+	return o.ApplyTWithContext(ctx, func(_ context.Context, v ServiceRegistryAuth) *ServiceRegistryAuth {
+		return &v
+	}).(ServiceRegistryAuthPtrOutput)
+}
+
+// The user's password, or a token. No state, plan or log has it; the control plane keeps it sealed. It is kept as an encrypted input, and shown nowhere.
+func (o ServiceRegistryAuthOutput) Password() pulumi.StringOutput {
+	return o.ApplyT(func(v ServiceRegistryAuth) string { return v.Password }).(pulumi.StringOutput)
+}
+
+// Number of the password: another one sends it again. Replicas that run stay. Default: `1`.
+func (o ServiceRegistryAuthOutput) PasswordVersion() pulumi.IntPtrOutput {
+	return o.ApplyT(func(v ServiceRegistryAuth) *int { return v.PasswordVersion }).(pulumi.IntPtrOutput)
+}
+
+// User of the image's registry.
+func (o ServiceRegistryAuthOutput) Username() pulumi.StringOutput {
+	return o.ApplyT(func(v ServiceRegistryAuth) string { return v.Username }).(pulumi.StringOutput)
+}
+
+type ServiceRegistryAuthPtrOutput struct{ *pulumi.OutputState }
+
+func (ServiceRegistryAuthPtrOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((**ServiceRegistryAuth)(nil)).Elem()
+}
+
+func (o ServiceRegistryAuthPtrOutput) ToServiceRegistryAuthPtrOutput() ServiceRegistryAuthPtrOutput {
+	return o
+}
+
+func (o ServiceRegistryAuthPtrOutput) ToServiceRegistryAuthPtrOutputWithContext(ctx context.Context) ServiceRegistryAuthPtrOutput {
+	return o
+}
+
+func (o ServiceRegistryAuthPtrOutput) Elem() ServiceRegistryAuthOutput {
+	return o.ApplyT(func(v *ServiceRegistryAuth) ServiceRegistryAuth {
+		if v != nil {
+			return *v
+		}
+		var ret ServiceRegistryAuth
+		return ret
+	}).(ServiceRegistryAuthOutput)
+}
+
+// The user's password, or a token. No state, plan or log has it; the control plane keeps it sealed. It is kept as an encrypted input, and shown nowhere.
+func (o ServiceRegistryAuthPtrOutput) Password() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v *ServiceRegistryAuth) *string {
+		if v == nil {
+			return nil
+		}
+		return &v.Password
+	}).(pulumi.StringPtrOutput)
+}
+
+// Number of the password: another one sends it again. Replicas that run stay. Default: `1`.
+func (o ServiceRegistryAuthPtrOutput) PasswordVersion() pulumi.IntPtrOutput {
+	return o.ApplyT(func(v *ServiceRegistryAuth) *int {
+		if v == nil {
+			return nil
+		}
+		return v.PasswordVersion
+	}).(pulumi.IntPtrOutput)
+}
+
+// User of the image's registry.
+func (o ServiceRegistryAuthPtrOutput) Username() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v *ServiceRegistryAuth) *string {
+		if v == nil {
+			return nil
+		}
+		return &v.Username
 	}).(pulumi.StringPtrOutput)
 }
 
@@ -4214,6 +4522,8 @@ func (o VolumeNFSPtrOutput) Server() pulumi.StringPtrOutput {
 }
 
 func init() {
+	pulumi.RegisterInputType(reflect.TypeOf((*ClusterRegistryAccessInput)(nil)).Elem(), ClusterRegistryAccessArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*ClusterRegistryAccessMapInput)(nil)).Elem(), ClusterRegistryAccessMap{})
 	pulumi.RegisterInputType(reflect.TypeOf((*NodeAttachmentInput)(nil)).Elem(), NodeAttachmentArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*NodeAttachmentArrayInput)(nil)).Elem(), NodeAttachmentArray{})
 	pulumi.RegisterInputType(reflect.TypeOf((*NodeDataDiskInput)(nil)).Elem(), NodeDataDiskArgs{})
@@ -4245,6 +4555,8 @@ func init() {
 	pulumi.RegisterInputType(reflect.TypeOf((*ServicePortArrayInput)(nil)).Elem(), ServicePortArray{})
 	pulumi.RegisterInputType(reflect.TypeOf((*ServiceProbeInput)(nil)).Elem(), ServiceProbeArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*ServiceProbePtrInput)(nil)).Elem(), ServiceProbeArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*ServiceRegistryAuthInput)(nil)).Elem(), ServiceRegistryAuthArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*ServiceRegistryAuthPtrInput)(nil)).Elem(), ServiceRegistryAuthArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*ServiceReservationInput)(nil)).Elem(), ServiceReservationArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*ServiceReservationPtrInput)(nil)).Elem(), ServiceReservationArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*ServiceScaleDownInput)(nil)).Elem(), ServiceScaleDownArgs{})
@@ -4265,6 +4577,8 @@ func init() {
 	pulumi.RegisterInputType(reflect.TypeOf((*ServiceUpdatePtrInput)(nil)).Elem(), ServiceUpdateArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*VolumeNFSInput)(nil)).Elem(), VolumeNFSArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*VolumeNFSPtrInput)(nil)).Elem(), VolumeNFSArgs{})
+	pulumi.RegisterOutputType(ClusterRegistryAccessOutput{})
+	pulumi.RegisterOutputType(ClusterRegistryAccessMapOutput{})
 	pulumi.RegisterOutputType(NodeAttachmentOutput{})
 	pulumi.RegisterOutputType(NodeAttachmentArrayOutput{})
 	pulumi.RegisterOutputType(NodeDataDiskOutput{})
@@ -4296,6 +4610,8 @@ func init() {
 	pulumi.RegisterOutputType(ServicePortArrayOutput{})
 	pulumi.RegisterOutputType(ServiceProbeOutput{})
 	pulumi.RegisterOutputType(ServiceProbePtrOutput{})
+	pulumi.RegisterOutputType(ServiceRegistryAuthOutput{})
+	pulumi.RegisterOutputType(ServiceRegistryAuthPtrOutput{})
 	pulumi.RegisterOutputType(ServiceReservationOutput{})
 	pulumi.RegisterOutputType(ServiceReservationPtrOutput{})
 	pulumi.RegisterOutputType(ServiceScaleDownOutput{})

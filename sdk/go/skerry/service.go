@@ -134,6 +134,8 @@ type Service struct {
 	ReadOnly pulumi.BoolOutput `pulumi:"readOnly"`
 	// How many replicas of the revision run.
 	ReadyReplicas pulumi.IntOutput `pulumi:"readyReplicas"`
+	// Who pulls the image, where its registry asks that and `registries` of the cluster does not say it.
+	RegistryAuth ServiceRegistryAuthPtrOutput `pulumi:"registryAuth"`
 	// How many replicas run. Zero is valid: the service is kept and nothing runs. With `autoscale`, how many a new service begins with. Default: `1`.
 	Replicas pulumi.IntOutput `pulumi:"replicas"`
 	// Processor time and memory that each replica is promised.
@@ -267,6 +269,8 @@ type serviceArgs struct {
 	PullPolicy *string `pulumi:"pullPolicy"`
 	// Mount the container's root file system read-only. Default: `false`.
 	ReadOnly *bool `pulumi:"readOnly"`
+	// Who pulls the image, where its registry asks that and `registries` of the cluster does not say it.
+	RegistryAuth *ServiceRegistryAuth `pulumi:"registryAuth"`
 	// How many replicas run. Zero is valid: the service is kept and nothing runs. With `autoscale`, how many a new service begins with. Default: `1`.
 	Replicas *int `pulumi:"replicas"`
 	// Processor time and memory that each replica is promised.
@@ -347,6 +351,8 @@ type ServiceArgs struct {
 	PullPolicy pulumi.StringPtrInput
 	// Mount the container's root file system read-only. Default: `false`.
 	ReadOnly pulumi.BoolPtrInput
+	// Who pulls the image, where its registry asks that and `registries` of the cluster does not say it.
+	RegistryAuth ServiceRegistryAuthPtrInput
 	// How many replicas run. Zero is valid: the service is kept and nothing runs. With `autoscale`, how many a new service begins with. Default: `1`.
 	Replicas pulumi.IntPtrInput
 	// Processor time and memory that each replica is promised.
@@ -605,6 +611,11 @@ func (o ServiceOutput) ReadOnly() pulumi.BoolOutput {
 // How many replicas of the revision run.
 func (o ServiceOutput) ReadyReplicas() pulumi.IntOutput {
 	return o.ApplyT(func(v *Service) pulumi.IntOutput { return v.ReadyReplicas }).(pulumi.IntOutput)
+}
+
+// Who pulls the image, where its registry asks that and `registries` of the cluster does not say it.
+func (o ServiceOutput) RegistryAuth() ServiceRegistryAuthPtrOutput {
+	return o.ApplyT(func(v *Service) ServiceRegistryAuthPtrOutput { return v.RegistryAuth }).(ServiceRegistryAuthPtrOutput)
 }
 
 // How many replicas run. Zero is valid: the service is kept and nothing runs. With `autoscale`, how many a new service begins with. Default: `1`.
