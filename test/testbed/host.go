@@ -138,9 +138,13 @@ func (h *Host) signal(t testing.TB, s syscall.Signal) {
 }
 
 // PowerOff ends all that runs on the host at once, its containers too, and what
-// was not on the disk is lost.
+// was not on the disk is lost. Nobody is told: what would close connections does
+// not get out any more.
 func (h *Host) PowerOff(t testing.TB) {
 	t.Helper()
+	if h.bed != nil {
+		ip(t, "-n", h.bed.namespace, "link", "delete", port(h.number))
+	}
 	h.runs.end(t, syscall.SIGKILL, all...)
 	h.Podman.PowerOff(t)
 	h.forget(t)
