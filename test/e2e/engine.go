@@ -133,7 +133,11 @@ func (r *report) hear(severity, summary, detail string) {
 		return
 	}
 	summary, _, _ = strings.Cut(summary, ": ") // the attribute's path is in the detail, too
-	text := normal(camel(strings.ToLower(summary[:1]) + summary[1:] + ": " + detail))
+	text := strings.ToLower(summary[:1]) + summary[1:] + ": " + detail
+	if strings.HasPrefix(summary, "Invalid ") {
+		text = detail
+	}
+	text = normal(camel(text))
 	if severity == "error" {
 		r.errors = append(r.errors, text)
 	} else {
@@ -234,6 +238,9 @@ func (l *listener) hear(e events.EngineEvent) {
 	}
 }
 
+// hasProblem is what the engine says before what a check has found.
+var hasProblem = regexp.MustCompile(`^skerry:index:\w+ resource '\w+' has a problem: `)
+
 // said takes a message of the engine without what the engine puts around it.
 func (r *report) said(d *apitype.DiagnosticEvent) {
 	text := d.Message
@@ -241,7 +248,7 @@ func (r *report) said(d *apitype.DiagnosticEvent) {
 		text = strings.ReplaceAll(text, around, "")
 	}
 	r.all += text
-	text = normal(text)
+	text = normal(hasProblem.ReplaceAllString(text, ""))
 	switch {
 	case strings.HasPrefix(text, "update failed"), strings.HasPrefix(text, "resource registration"):
 	case d.Severity == "error":
