@@ -71,6 +71,7 @@ var chance = []struct {
 	{regexp.MustCompile(`\b[0-9a-f]{12,64}\b`), "ID"},
 	{regexp.MustCompile(`\S*/skerry-dev[0-9]+/\S*`), "PATH"},
 	{regexp.MustCompile(`\b[0-9]+(\.[0-9]+)?m?s\b`), "TIME"},
+	{regexp.MustCompile(`(?s)Its last log lines:.*`), ""}, // it may be started again meanwhile
 	{regexp.MustCompile(`\s+`), " "},
 }
 
