@@ -91,6 +91,7 @@ func (f *front) Configure(ctx context.Context, request *pulumirpc.ConfigureReque
 		return nil, errors.New(f.text(problems.Err(), written.secrets))
 	}
 	f.config = config
+	f.begin()
 	return &pulumirpc.ConfigureResponse{AcceptSecrets: true, SupportsPreview: true}, nil
 }
 

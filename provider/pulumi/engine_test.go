@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -31,6 +33,7 @@ import (
 type engine struct {
 	*testing.T
 	world   *definitiontest.World
+	dir     string
 	stack   auto.Stack
 	written sdk.Map
 	options []sdk.ResourceOption
@@ -41,9 +44,9 @@ func newEngine(t *testing.T) *engine {
 	if testing.Short() {
 		t.Skip("it runs the engine")
 	}
-	e := &engine{T: t, world: definitiontest.NewWorld()}
+	e := &engine{T: t, world: definitiontest.NewWorld(), dir: t.TempDir()}
 	stack, err := pulumitest.Stack(t.Context(), pulumitest.Options{
-		Root: "../..", Dir: t.TempDir(), Project: "project", Program: e.program,
+		Root: "../..", Dir: e.dir, Project: "project", Program: e.program,
 		Env: map[string]string{"PULUMI_DEBUG_PROVIDERS": fmt.Sprintf("test:%d", e.serve())},
 	})
 	if err != nil {
@@ -54,7 +57,7 @@ func newEngine(t *testing.T) *engine {
 }
 
 // serve serves the provider until the test ends, and returns its port. Each
-// command of the engine attaches to it, and cancels what it began.
+// command of the engine attaches to it, and cancels it at its end.
 func (e *engine) serve() int {
 	front, err := New(definitiontest.Provider(e, e.world), "1.2.3", NewLog(nil))
 	if err != nil {
@@ -98,13 +101,14 @@ func (e *engine) fails() string {
 	return err.Error()
 }
 
+// state is what the engine keeps, as it lies on the disk.
 func (e *engine) state() string {
 	e.Helper()
-	s, err := e.stack.Export(e.Context())
+	text, err := os.ReadFile(filepath.Join(e.dir, "state/.pulumi/stacks/project/dev.json"))
 	if err != nil {
 		e.Fatal(err)
 	}
-	return string(s.Deployment)
+	return string(text)
 }
 
 func (e *engine) contains(text string, parts ...string) {

@@ -45,6 +45,7 @@ func (l *Log) warn(ctx context.Context, at, text string) {
 }
 
 func (l *Log) tell(ctx context.Context, level slog.Level, at, text string) {
+	ctx = context.WithoutCancel(ctx) // a message is told even where its call is over
 	engine := l.engine.Load()
 	if engine == nil {
 		slog.New(l.stderr).Log(ctx, level, text, "urn", at)
@@ -76,8 +77,7 @@ func (l *Log) Handle(ctx context.Context, record slog.Record) error {
 		write(&b, l.group, a)
 		return true
 	})
-	// A message is told even where its call is over.
-	l.tell(context.WithoutCancel(ctx), record.Level, "", b.String())
+	l.tell(ctx, record.Level, "", b.String())
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	pulumirpc "github.com/pulumi/pulumi/sdk/v3/proto/go"
@@ -32,7 +33,7 @@ func New(p *definition.Provider, version string, log *Log) (pulumirpc.ResourcePr
 	if err := f.names.check(p); err != nil {
 		return nil, err
 	}
-	f.base, f.stop = context.WithCancelCause(context.Background())
+	f.begin()
 	return f, nil
 }
 
@@ -47,9 +48,19 @@ type front struct {
 	// config is what Configure made, or nil where it is not known yet. The
 	// engine configures a provider once, before it asks anything of it.
 	config any
+
+	guard sync.Mutex // of what follows
 	// base ends when the user cancels.
 	base context.Context //nolint:containedctx // it joins calls that begin at any time
 	stop context.CancelCauseFunc
+}
+
+// begin is where the calls of an engine begin. One that attached before has
+// cancelled its own.
+func (f *front) begin() {
+	f.guard.Lock()
+	defer f.guard.Unlock()
+	f.base, f.stop = context.WithCancelCause(context.Background())
 }
 
 func (f *front) Handshake(context.Context, *pulumirpc.ProviderHandshakeRequest) (*pulumirpc.ProviderHandshakeResponse, error) {
@@ -70,14 +81,19 @@ var errCancelled = errors.New("it was cancelled")
 
 // Cancel ends the calls that run, and those that still come.
 func (f *front) Cancel(context.Context, *emptypb.Empty) (*emptypb.Empty, error) {
+	f.guard.Lock()
+	defer f.guard.Unlock()
 	f.stop(errCancelled)
 	return &emptypb.Empty{}, nil
 }
 
 // joined gives a context that ends with the call or when the user cancels.
 func (f *front) joined(ctx context.Context) (context.Context, context.CancelFunc) {
+	f.guard.Lock()
+	base := f.base
+	f.guard.Unlock()
 	ctx, cancel := context.WithCancelCause(ctx)
-	detach := context.AfterFunc(f.base, func() { cancel(context.Cause(f.base)) })
+	detach := context.AfterFunc(base, func() { cancel(context.Cause(base)) })
 	return ctx, func() { detach(); cancel(nil) }
 }
 

@@ -321,7 +321,7 @@ func (f *front) ready(d *definition.Definition) error {
 // failure is the error of a call in the words of Pulumi's users.
 func (f *front) failure(ctx context.Context, call string, d *definition.Definition, err error, hide secrets) error {
 	text := f.text(err, hide)
-	if cause := context.Cause(ctx); errors.Is(cause, errCancelled) {
+	if cause := context.Cause(ctx); errors.Is(cause, errCancelled) && !strings.Contains(text, cause.Error()) {
 		text = fmt.Sprintf("%v: %s", cause, text)
 	}
 	return fmt.Errorf("can't %s the %s: %s", call, d.Name, text)

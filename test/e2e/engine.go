@@ -71,6 +71,7 @@ var chance = []struct {
 	{regexp.MustCompile(`\b[0-9a-f]{12,64}\b`), "ID"},
 	{regexp.MustCompile(`\S*/skerry-dev[0-9]+/\S*`), "PATH"},
 	{regexp.MustCompile(`\b[0-9]+(\.[0-9]+)?m?s\b`), "TIME"},
+	{regexp.MustCompile(`(?s)Its last log lines:.*`), ""}, // it may be started again meanwhile
 	{regexp.MustCompile(`\s+`), " "},
 }
 
@@ -133,7 +134,11 @@ func (r *report) hear(severity, summary, detail string) {
 		return
 	}
 	summary, _, _ = strings.Cut(summary, ": ") // the attribute's path is in the detail, too
-	text := normal(camel(strings.ToLower(summary[:1]) + summary[1:] + ": " + detail))
+	text := strings.ToLower(summary[:1]) + summary[1:] + ": " + detail
+	if strings.HasPrefix(summary, "Invalid ") {
+		text = detail
+	}
+	text = normal(camel(text))
 	if severity == "error" {
 		r.errors = append(r.errors, text)
 	} else {
@@ -234,6 +239,9 @@ func (l *listener) hear(e events.EngineEvent) {
 	}
 }
 
+// hasProblem is what the engine says before what a check has found.
+var hasProblem = regexp.MustCompile(`^skerry:index:\w+ resource '\w+' has a problem: `)
+
 // said takes a message of the engine without what the engine puts around it.
 func (r *report) said(d *apitype.DiagnosticEvent) {
 	text := d.Message
@@ -241,7 +249,7 @@ func (r *report) said(d *apitype.DiagnosticEvent) {
 		text = strings.ReplaceAll(text, around, "")
 	}
 	r.all += text
-	text = normal(text)
+	text = normal(hasProblem.ReplaceAllString(text, ""))
 	switch {
 	case strings.HasPrefix(text, "update failed"), strings.HasPrefix(text, "resource registration"):
 	case d.Severity == "error":
