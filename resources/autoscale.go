@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -374,7 +374,7 @@ func (s Scaled) To(count int) Scaled {
 			slots = append(slots, n)
 		}
 	}
-	sort.Ints(slots)
+	slices.Sort(slots)
 	return Scaled{Slots: slots}
 }
 
