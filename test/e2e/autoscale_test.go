@@ -61,11 +61,13 @@ func TestAutoscale(t *testing.T) {
 
 	began = time.Now()
 	stop()
+	stop = s.load(t, 10, 1)
 	s.ask(t, 8082, "/queue?length=0")
 	for range 30 { // each of its replicas
 		s.ask(t, 8081, "/queue?length=1")
 	}
 	s.have(t, map[string]int{"web": 1, "jobs": 1, "worker": 0})
+	stop()
 	t.Logf("shrunk %s after the load ended; %d of %d requests failed", time.Since(began).Round(time.Second), s.failed.Load(), s.asked.Load())
 	if s.failed.Load() > 0 {
 		t.Errorf("%d of %d requests failed", s.failed.Load(), s.asked.Load())
