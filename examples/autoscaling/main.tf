@@ -82,6 +82,7 @@ resource "skerry_service" "worker" {
   cluster   = skerry_cluster.home.endpoint
   name      = "worker"
   image     = skerry_image.web.reference
+  replicas  = 0 # to begin with
   resources = { cpu = "100m", memory = "32MiB" }
   autoscale = {
     min     = 0
