@@ -112,6 +112,9 @@ func putService(ctx context.Context, c *Connections, s *Service) error {
 		return err
 	}
 	s.fill(status)
+	if s.Autoscale != nil && status.Service.Autoscale == nil {
+		return fmt.Errorf("service %s: autoscale: the control plane has an earlier version, which can't do this: upgrade the cluster first (`version` of skerry_cluster)", s.Name)
+	}
 	revision := status.Revision
 	err = server.WatchService(ctx, s.Name, func(now resources.ServiceStatus) (bool, error) {
 		if now.Revision < revision {

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -243,7 +243,8 @@ func (a *Autoscale) validateBounds(p *Problems) {
 	case a.Min < 0:
 		p.Addf("autoscale.min", "is %d; give 0 or more", a.Min)
 	case a.Min == 0 && !outside:
-		p.Addf("autoscale.min", "is 0, and replicas that are not there can't show a demand: give at least 1, or a metric with a url, which tells of it from outside (a connection to the virtual IP starts no replica)")
+		// Above the urls: one that is not known yet says nothing yet.
+		p.Addf("autoscale.metrics", "has none with a url, and min is 0: replicas that are not there can't show a demand; let min be 1, or give a metric that tells of it from outside (a connection to the virtual IP starts no replica)")
 	}
 	if a.Max < max(a.Min, 1) {
 		p.Addf("autoscale.max", "is %d; give at least %d", a.Max, max(a.Min, 1))
@@ -319,7 +320,7 @@ func (s ScaleSchedule) validate(p *Problems, at string, most int) {
 	if s.For < Duration(time.Minute) || s.For > maxScaleFor {
 		p.Addf(at+".for", "is %s; give 1m to %s", s.For, maxScaleFor)
 	}
-	if s.Min < 1 || s.Min > most {
+	if s.Min < 1 || s.Min > most && most > 0 {
 		p.Addf(at+".min", "is %d; give 1 to %d, which is max", s.Min, most)
 	}
 }
@@ -374,7 +375,7 @@ func (s Scaled) To(count int) Scaled {
 			slots = append(slots, n)
 		}
 	}
-	sort.Ints(slots)
+	slices.Sort(slots)
 	return Scaled{Slots: slots}
 }
 

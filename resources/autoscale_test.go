@@ -30,7 +30,7 @@ func TestProblemsOfAutoscale(t *testing.T) {
 	}{
 		"valid":                 {func(*Autoscale) {}, nil},
 		"valid metric":          {metric(func(*Metric) {}), nil},
-		"from zero":             {func(a *Autoscale) { a.Min = 0 }, []string{"autoscale.min"}},
+		"from zero":             {func(a *Autoscale) { a.Min = 0 }, []string{"autoscale.metrics"}},
 		"from zero with a url":  {func(a *Autoscale) { metric(func(m *Metric) { m.Port, m.URL = 0, "http://q/metrics" })(a); a.Min = 0 }, nil},
 		"bounds":                {func(a *Autoscale) { a.Min, a.Max = -1, 0 }, []string{"autoscale.min", "autoscale.max"}},
 		"max below min":         {func(a *Autoscale) { a.Min = 6 }, []string{"autoscale.max"}},

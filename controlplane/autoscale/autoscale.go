@@ -82,7 +82,9 @@ type Input struct {
 func Plan(in Input, now time.Time) (resources.ScaleDecision, History) {
 	d := resources.ScaleDecision{Time: now.UTC(), From: in.Count, Readings: []resources.ScaleReading{}, Reasons: []string{}}
 	for i, signal := range Signals(in.Autoscale) {
-		d.Readings = append(d.Readings, in.read(i, signal, now))
+		r := in.read(i, signal, now)
+		r.Ratio = min(r.Ratio, most) // it is written as JSON, which knows no infinity
+		d.Readings = append(d.Readings, r)
 	}
 	in.floor(&d, now)
 	asked := in.combine(&d)

@@ -84,6 +84,8 @@ func (r *randomRun) put(o op) {
 	switch volume, has := volumeOf[name]; {
 	case o.n[7]%8 == 0:
 		s.Mode = resources.ModeGlobal
+	case o.n[7]%8 == 1:
+		s.Autoscale = &resources.Autoscale{Min: 1, Max: 1 + o.n[1]%7, CPU: 50, Down: &resources.ScaleDown{Window: resources.Duration(30 * time.Second)}}
 	case has && o.n[7]%8 > 2:
 		s.Mounts = []resources.Mount{{Volume: volume.Name, Path: "/data"}}
 		s.Replicas, s.Update.Order = min(s.Replicas, 1), resources.StopFirst
@@ -91,7 +93,9 @@ func (r *randomRun) put(o op) {
 	r.write(s)
 }
 
+// scale changes how many replicas a service has, and how much they have to do.
 func (r *randomRun) scale(o op) {
+	r.demands(pick(names, o.n[2]), float64(o.n[3]%13*50))
 	if s, found := r.services[pick(names, o.n[0])]; found {
 		s.Replicas = o.n[1] % 9
 		r.write(s)

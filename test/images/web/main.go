@@ -33,6 +33,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -147,8 +148,7 @@ func serve(ctx context.Context, listen, greeting string) {
 		_, _ = fmt.Fprintln(w, r.RemoteAddr)
 	})
 	mux.HandleFunc("/burn", func(_ http.ResponseWriter, r *http.Request) {
-		for end := time.Now().Add(time.Duration(number(r.FormValue("ms"))) * time.Millisecond); time.Now().Before(end); {
-		}
+		burn(time.Duration(number(r.FormValue("ms"))) * time.Millisecond)
 	})
 	var queue, requests atomic.Int64
 	mux.HandleFunc("/queue", func(_ http.ResponseWriter, r *http.Request) { queue.Store(int64(number(r.FormValue("length")))) })
@@ -238,6 +238,22 @@ func eat(mib int) {
 		mu.Lock()
 		eaten = append(eaten, block)
 		mu.Unlock()
+	}
+}
+
+// burn uses the processor for so long.
+func burn(long time.Duration) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	used := func() time.Duration {
+		const thread = 1 // RUSAGE_THREAD
+		var usage syscall.Rusage
+		if err := syscall.Getrusage(thread, &usage); err != nil {
+			log.Fatal(err)
+		}
+		return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	}
+	for end := used() + long; used() < end; {
 	}
 }
 
