@@ -64,3 +64,33 @@ func decodeRecord(text []byte) (record, error) {
 	}
 	return r, nil
 }
+
+func (p *pool) record(name string) (record, error) {
+	text, err := p.read(recordVolume(name), 0)
+	if err != nil {
+		return record{}, err
+	}
+	r, err := decodeRecord(text)
+	if err != nil {
+		return record{}, fmt.Errorf("volume %s: %w", recordVolume(name), err)
+	}
+	return r, nil
+}
+
+func (p *pool) putRecord(r record) error {
+	text, err := r.encode()
+	if err != nil {
+		return err
+	}
+	found, err := p.has(recordVolume(r.Name))
+	if err == nil && !found {
+		err = p.create(recordVolume(r.Name), "raw", recordSize, "")
+	}
+	if err == nil {
+		err = p.write(recordVolume(r.Name), text)
+	}
+	if err != nil {
+		return fmt.Errorf("keep the record of %s: %w", r.Name, err)
+	}
+	return nil
+}

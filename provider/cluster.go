@@ -298,16 +298,29 @@ func readCluster(ctx context.Context, c *Connections, spec *Cluster) (definition
 	if silent != nil {
 		return definition.Reading{Warnings: []string{fmt.Sprintf("the state of cluster %s stays as it was: %v", spec.Name, silent)}}, nil
 	}
+	var reading definition.Reading
 	if endpoints, err := resources.ParseEndpoints(spec.Endpoint); err == nil {
 		m := &members{Connections: c, control: c.machines.Server(endpoints...), machines: machines}
 		if _, nodes, err := m.look(ctx); err == nil && len(nodes) > 0 {
 			spec.Version = runs(nodes)
+			reading.Warnings = conditions(nodes)
 			if c.anyExpired(ctx, machines, nodes) {
 				spec.Endpoint = "" // an apply gives the node a new certificate
 			}
 		}
 	}
-	return definition.Reading{}, nil
+	return reading, nil
+}
+
+// conditions says what is wrong with the nodes themselves, and what to do.
+func conditions(nodes []resources.NodeStatus) []string {
+	var all []string
+	for _, n := range nodes {
+		for _, c := range n.Conditions {
+			all = append(all, fmt.Sprintf("node %s: %s: %s", n.Name, c.Type, c.Message))
+		}
+	}
+	return all
 }
 
 // takesPart tells whether a machine does for the cluster what it should. It is an

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/skerry-io/skerry/controlplane/archive"
+	"github.com/skerry-io/skerry/controlplane/client"
 	"github.com/skerry-io/skerry/provider/definition"
 	"github.com/skerry-io/skerry/resources"
 )
@@ -104,15 +105,9 @@ func readImage(ctx context.Context, c *Connections, i *Image) (definition.Readin
 }
 
 func deleteImage(ctx context.Context, c *Connections, i *Image) ([]string, error) {
-	server, endpoints, err := c.server(i.Cluster)
-	if err != nil {
-		return nil, err
-	}
-	warning, err := c.untilGone(ctx, endpoints, func(ctx context.Context) error { return server.DeleteImage(ctx, i.Name, i.Digest) })
-	if err != nil || warning == "" {
-		return nil, err
-	}
-	return []string{fmt.Sprintf("image %s: %s", i.Name, warning)}, nil
+	return c.remove(ctx, i.Cluster, "image "+i.Name, func(ctx context.Context, server *client.Server) ([]string, error) {
+		return nil, server.DeleteImage(ctx, i.Name, i.Digest)
+	})
 }
 
 // importImage finds `NAME=ARCHIVE@ENDPOINT`: the file, because the cluster does

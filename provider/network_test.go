@@ -46,7 +46,7 @@ func TestTheLifeOfANetwork(t *testing.T) {
 		_, err := network.Delete(ctx, connections, blue)
 		removed <- err
 	}()
-	if _, err := deleteService(ctx, connections, s); err != nil {
+	if _, err := services.delete(ctx, connections, s); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-removed; err != nil {

@@ -32,6 +32,17 @@ type Service struct {
 	VirtualIPs map[string]string `json:"virtual_ips,omitempty" iac:"computed,volatile"`
 }
 
+// services are those of clusters.
+var services = inside[Service, resources.ServiceStatus]{
+	kind:  "service",
+	where: func(s *Service) (*string, string) { return &s.Cluster, s.Name },
+	find:  (*client.Server).Service,
+	fill:  (*Service).take,
+	remove: func(ctx context.Context, server *client.Server, name string) ([]string, error) {
+		return nil, server.DeleteService(ctx, name)
+	},
+}
+
 var service = definition.Resource[*Connections, Service]{
 	Name:     "service",
 	Doc:      "Replicas of a container, kept running.",
@@ -39,53 +50,18 @@ var service = definition.Resource[*Connections, Service]{
 	// Longer than a rollout's own progress_deadline, which says more.
 	Timeouts: definition.Timeouts{Create: 20 * time.Minute, Read: time.Minute, Update: 20 * time.Minute, Delete: 5 * time.Minute},
 	Check:    checkService,
-	Plan: func(_ context.Context, _ *Connections, p *definition.Planning[Service]) resources.Problems {
-		if p.Prior != nil && p.Known("cluster") && otherCluster(p.Prior.Cluster, p.Planned.Cluster) {
-			p.Replace("cluster")
-		}
-		return nil
-	},
-	Create: createService,
-	Read:   readService,
-	Update: func(ctx context.Context, c *Connections, _, s *Service) error { return putService(ctx, c, s) },
-	Delete: deleteService,
-	Import: importService,
+	Plan:     services.plan,
+	Create:   createService,
+	Read:     services.read,
+	Update:   func(ctx context.Context, c *Connections, _, s *Service) error { return putService(ctx, c, s) },
+	Delete:   services.delete,
+	Import:   services.importer,
 }
 
 func checkService(s *Service) resources.Problems {
 	p := s.Validate()
 	checkCluster(&p, s.Cluster)
 	return p
-}
-
-func checkCluster(p *resources.Problems, text string) {
-	if _, err := resources.ParseEndpoints(text); err != nil {
-		p.Addf("cluster", "%v", err)
-	}
-}
-
-// otherCluster is true where two endpoints are known to be of different
-// clusters.
-func otherCluster(a, b string) bool {
-	one, two := clusterOf(a), clusterOf(b)
-	return one != "" && two != "" && one != two
-}
-
-func clusterOf(text string) resources.ClusterID {
-	endpoints, err := resources.ParseEndpoints(text)
-	if err != nil {
-		return ""
-	}
-	return endpoints[0].Cluster
-}
-
-// server returns the control plane behind a cluster's endpoint.
-func (c *Connections) server(text string) (*client.Server, []resources.Endpoint, error) {
-	endpoints, err := resources.ParseEndpoints(text)
-	if err != nil {
-		return nil, nil, fmt.Errorf("cluster: %w", err)
-	}
-	return c.machines.Server(endpoints...), endpoints, nil
 }
 
 func (s *Service) fill(status resources.ServiceStatus) {
@@ -100,6 +76,17 @@ func (s *Service) fill(status resources.ServiceStatus) {
 			s.Addresses = append(s.Addresses, r.Published...)
 		}
 	}
+}
+
+// take takes all of the service as the control plane has it.
+func (s *Service) take(status resources.ServiceStatus) []string {
+	s.Service = status.Service
+	s.fill(status)
+	// A plan compares what is wanted, and would call this up to date.
+	if status.State == resources.ServiceFailed {
+		return []string{fmt.Sprintf("service %s does not run as it is wanted: %s", s.Name, status.Message)}
+	}
+	return nil
 }
 
 func createService(ctx context.Context, c *Connections, s *Service) error {
@@ -171,58 +158,4 @@ func where(status resources.ServiceStatus) string {
 		}
 	}
 	return b.String()
-}
-
-func readService(ctx context.Context, c *Connections, s *Service) (definition.Reading, error) {
-	server, _, err := c.server(s.Cluster)
-	if err != nil {
-		return definition.Reading{}, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	status, err := server.Service(ctx, s.Name)
-	switch {
-	case api.IsNotFound(err):
-		return definition.Reading{Gone: true}, nil
-	case err != nil:
-		return definition.Reading{Warnings: []string{fmt.Sprintf("the state of service %s stays as it was: %v", s.Name, err)}}, nil
-	}
-	s.Service = status.Service
-	s.fill(status)
-	// A plan compares what is wanted, and would call this up to date.
-	if status.State == resources.ServiceFailed {
-		return definition.Reading{Warnings: []string{fmt.Sprintf("service %s does not run as it is wanted: %s", s.Name, status.Message)}}, nil
-	}
-	return definition.Reading{}, nil
-}
-
-func deleteService(ctx context.Context, c *Connections, s *Service) ([]string, error) {
-	server, endpoints, err := c.server(s.Cluster)
-	if err != nil {
-		return nil, err
-	}
-	warning, err := c.untilGone(ctx, endpoints, func(ctx context.Context) error { return server.DeleteService(ctx, s.Name) })
-	if err != nil || warning == "" {
-		return nil, err
-	}
-	return []string{fmt.Sprintf("service %s: %s", s.Name, warning)}, nil
-}
-
-// importService finds `NAME@ENDPOINT`, with the endpoint of the cluster.
-func importService(ctx context.Context, c *Connections, id string) (*Service, error) {
-	name, endpoint, found := strings.Cut(id, "@")
-	if !found {
-		return nil, errors.New("import: the ID is NAME@ENDPOINT, with the endpoint of the cluster")
-	}
-	server, _, err := c.server(endpoint)
-	if err != nil {
-		return nil, err
-	}
-	status, err := server.Service(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	s := &Service{Cluster: endpoint, Service: status.Service}
-	s.fill(status)
-	return s, nil
 }

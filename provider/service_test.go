@@ -141,7 +141,7 @@ func TestAFailedRolloutIsAnError(t *testing.T) {
 	read := func() (*Service, []string) {
 		now := &Service{Cluster: s.Cluster}
 		now.Name = s.Name
-		reading, err := readService(t.Context(), connections, now)
+		reading, err := services.read(t.Context(), connections, now)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -184,7 +184,7 @@ func TestAFailedRolloutIsAnError(t *testing.T) {
 	if now, _ := read(); now.Revision != 5 || now.State != "running" || now.ReadyReplicas != 2 {
 		t.Errorf("what is read in the end: %+v", now)
 	}
-	if warnings, err := deleteService(t.Context(), connections, s); err != nil || len(warnings) > 0 {
+	if warnings, err := services.delete(t.Context(), connections, s); err != nil || len(warnings) > 0 {
 		t.Error(warnings, err)
 	}
 }

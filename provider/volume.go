@@ -2,9 +2,7 @@ package provider
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/skerry-io/skerry/controlplane/api"
@@ -22,6 +20,16 @@ type Volume struct {
 	Node string `json:"node,omitempty" iac:"computed,volatile"`
 }
 
+// volumes are those of clusters.
+var volumes = inside[Volume, resources.VolumeStatus]{
+	kind:   "volume",
+	where:  func(v *Volume) (*string, string) { return &v.Cluster, v.Name },
+	find:   (*client.Server).Volume,
+	adopt:  (*client.Server).AdoptVolume,
+	fill:   (*Volume).fill,
+	remove: removeVolume,
+}
+
 var volume = definition.Resource[*Connections, Volume]{
 	Name:     "volume",
 	Doc:      "Storage that outlives replicas.",
@@ -32,21 +40,17 @@ var volume = definition.Resource[*Connections, Volume]{
 		checkCluster(&p, v.Cluster)
 		return p
 	},
-	Plan: func(_ context.Context, _ *Connections, p *definition.Planning[Volume]) resources.Problems {
-		if p.Prior != nil && p.Known("cluster") && otherCluster(p.Prior.Cluster, p.Planned.Cluster) {
-			p.Replace("cluster")
-		}
-		return nil
-	},
+	Plan:   volumes.plan,
 	Create: putVolume,
-	Read:   readVolume,
+	Read:   volumes.read,
 	Update: func(ctx context.Context, c *Connections, _, v *Volume) error { return putVolume(ctx, c, v) },
-	Delete: deleteVolume,
-	Import: importVolume,
+	Delete: volumes.delete,
+	Import: volumes.importer,
 }
 
-func (v *Volume) fill(status resources.VolumeStatus) {
+func (v *Volume) fill(status resources.VolumeStatus) []string {
 	v.Volume, v.Node = status.Volume, status.NodeName
+	return nil
 }
 
 func putVolume(ctx context.Context, c *Connections, v *Volume) error {
@@ -62,45 +66,17 @@ func putVolume(ctx context.Context, c *Connections, v *Volume) error {
 	return nil
 }
 
-func readVolume(ctx context.Context, c *Connections, v *Volume) (definition.Reading, error) {
-	server, _, err := c.server(v.Cluster)
-	if err != nil {
-		return definition.Reading{}, err
+// removeVolume removes a volume, and says where its data stays.
+func removeVolume(ctx context.Context, server *client.Server, name string) ([]string, error) {
+	status, err := server.Volume(ctx, name)
+	if api.IsNotFound(err) {
+		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	status, err := server.Volume(ctx, v.Name)
-	switch {
-	case api.IsNotFound(err):
-		return definition.Reading{Gone: true}, nil
-	case err != nil:
-		return definition.Reading{Warnings: []string{fmt.Sprintf("the state of volume %s stays as it was: %v", v.Name, err)}}, nil
-	}
-	v.fill(status)
-	return definition.Reading{}, nil
-}
-
-func deleteVolume(ctx context.Context, c *Connections, v *Volume) ([]string, error) {
-	server, endpoints, err := c.server(v.Cluster)
 	if err != nil {
 		return nil, err
 	}
-	var kept []string
-	warning, err := c.untilGone(ctx, endpoints, func(ctx context.Context) error {
-		status, err := server.Volume(ctx, v.Name)
-		if api.IsNotFound(err) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		kept = keptData(status)
-		return removeVolume(ctx, server, v.Name)
-	})
-	if err != nil || warning == "" {
-		return kept, err
-	}
-	return []string{fmt.Sprintf("volume %s: %s", v.Name, warning)}, nil
+	services := func(s resources.VolumeStatus) []string { return s.Services }
+	return keptData(status), removeUnused(ctx, name, server.DeleteVolume, server.WatchVolume, services)
 }
 
 // keptData says where the data of a volume stays that is removed.
@@ -110,41 +86,4 @@ func keptData(status resources.VolumeStatus) []string {
 		return nil
 	}
 	return []string{fmt.Sprintf("the data of volume %s stays on node %s, in /var/lib/skerry/volumes/%s (retain_on_destroy): an import of %s@ENDPOINT makes it a volume again", v.Name, status.NodeName, v.Name, v.Name)}
-}
-
-// removeVolume removes a volume, and waits for services that go at the same time.
-func removeVolume(ctx context.Context, server *client.Server, name string) error {
-	refused := server.DeleteVolume(ctx, name)
-	if !api.IsConflict(refused) {
-		return refused
-	}
-	waiting, cancel := context.WithTimeout(ctx, emptyPatience)
-	defer cancel()
-	err := server.WatchVolume(waiting, name, func(status resources.VolumeStatus) (bool, error) { return len(status.Services) > 0, nil })
-	switch {
-	case errors.Is(err, api.ErrGone) || api.IsNotFound(err):
-		return nil
-	case err != nil:
-		return refused
-	}
-	return server.DeleteVolume(ctx, name)
-}
-
-// importVolume finds `NAME@ENDPOINT`, with the endpoint of the cluster.
-func importVolume(ctx context.Context, c *Connections, id string) (*Volume, error) {
-	name, endpoint, found := strings.Cut(id, "@")
-	if !found {
-		return nil, errors.New("import: the ID is NAME@ENDPOINT, with the endpoint of the cluster")
-	}
-	server, _, err := c.server(endpoint)
-	if err != nil {
-		return nil, err
-	}
-	status, err := server.AdoptVolume(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	v := &Volume{Cluster: endpoint}
-	v.fill(status)
-	return v, nil
 }

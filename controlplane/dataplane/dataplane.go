@@ -124,12 +124,21 @@ func (d *Dataplane) Obstacle(ctx context.Context) (string, error) {
 	if err != nil || len(drops) == 0 {
 		return "", err
 	}
-	var chains []string
+	var chains, ways []string
 	for _, c := range drops {
 		chains = append(chains, c.String())
+		ways = append(ways, wayThrough(c))
 	}
-	return fmt.Sprintf("the machine's packet filter drops what replicas send and get (%s): let it pass there, as by "+
-		"`for i in skr-+ skerry-+; do iptables -I FORWARD -i $i -j ACCEPT; iptables -I FORWARD -o $i -j ACCEPT; done`, and keep that across a reboot", strings.Join(chains, ", ")), nil
+	return fmt.Sprintf("the machine's packet filter drops what replicas send and get (%s): let it pass there, as by `%s`, and keep that across a reboot",
+		strings.Join(chains, ", "), strings.Join(ways, "; ")), nil
+}
+
+// wayThrough are the commands that let packets of replicas pass a chain.
+func wayThrough(c rules.ForwardDrop) string {
+	if c.String() == "ip filter FORWARD" { // that of iptables
+		return "for i in skr-+ skerry-+; do iptables -I FORWARD -i $i -j ACCEPT; iptables -I FORWARD -o $i -j ACCEPT; done"
+	}
+	return fmt.Sprintf(`for d in iifname oifname; do for i in skr skerry; do nft "insert rule %s $d $i-* accept"; done; done`, c)
 }
 
 // untouched is true where nothing was ever applied.

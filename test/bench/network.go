@@ -31,6 +31,8 @@ import (
 //	                 1/0.95 of the time
 //	vip-latency      the median of a request and its answer, likewise
 //	vip-latency-p99  of the same requests
+//	names            from a replica that is ready to every host's answer with its
+//	                 address, against 1 s
 //	wireguard        a transfer between hosts, against the hosts' own network
 //	vxlan            the same without encryption
 //	change           the packet filter follows one of 5,000 replicas of 500
@@ -40,6 +42,7 @@ var networks = []bench{
 	{"network/vip-throughput", 1 / 0.95, vipThroughput},
 	{"network/vip-latency", 1.1, vipLatency(0.5)},
 	{"network/vip-latency-p99", 0, vipLatency(0.99)},
+	{"network/names", 1, networkNames},
 	{"network/wireguard", 0, tunnelThroughput(resources.EncryptionWireGuard)},
 	{"network/vxlan", 0, tunnelThroughput(resources.EncryptionNone)},
 	{"network/change", 1, networkChange},
@@ -53,6 +56,7 @@ const (
 	rolloutRequests = 10_000
 	rolloutClients  = 4
 	changeGoal      = 200 * time.Millisecond
+	namesGoal       = time.Second
 )
 
 // networkService is a service that is spread over the hosts.
@@ -278,6 +282,46 @@ func networkRollout(ctx context.Context, notes io.Writer) (comparison, error) {
 		c.ours, c.against = []float64{float64(failed.Load())}, []float64{1}
 	})
 	return c, err
+}
+
+// networkNames adds a replica, and takes it away again.
+func networkNames(ctx context.Context, notes io.Writer) (comparison, error) {
+	return onNetwork(ctx, func(t *tb, c *comparison) { //nolint:contextcheck // what was started is removed whatever happens
+		three := connect(t, 3, 3, resources.EncryptionWireGuard)
+		more := three.service.Service
+		more.Replicas++
+		for turn := range networkTurns / 2 {
+			three.service = three.run(t, more)
+			c.add(three.awaitNames(t), namesGoal)
+			fmt.Fprintf(notes, "  %d: %.3f s\n", turn+1, c.ours[turn])
+			fewer := more
+			fewer.Replicas--
+			three.run(t, fewer)
+		}
+	})
+}
+
+// awaitNames says how long it takes until every host answers with the addresses of
+// all replicas.
+func (c connected) awaitNames(t *tb) time.Duration {
+	var want []netip.Addr
+	for _, r := range c.service.Replicas {
+		want = append(want, r.Addresses[0].Address)
+	}
+	slices.SortFunc(want, netip.Addr.Compare)
+	begin := time.Now()
+	for _, r := range c.clients.Replicas {
+		for place := c.place(t, r); ; {
+			got, err := place.Lookup(t.Context(), "replicas.web")
+			if err == nil && slices.Equal(got, want) {
+				break
+			}
+			if time.Since(begin) > networkPatience {
+				t.Fatalf("a host answers with %v, want %v: %v", got, want, err)
+			}
+		}
+	}
+	return time.Since(begin)
 }
 
 func onNetwork(ctx context.Context, f func(*tb, *comparison)) (comparison, error) {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -96,6 +97,7 @@ func TestNetworks(t *testing.T) {
 	n.churn(t)
 	n.settles(t)
 	n.holds(t)
+	n.walledIn(t, tf)
 	tf.Configure(t, configure("10.98.0.0/20"))
 	if said := tf.ApplyFails(t); !strings.Contains(said, "b0, b1, b2, m0, m1, m2") {
 		t.Errorf("a network in use gets another range, or nobody says whose: %s", said)
@@ -103,6 +105,34 @@ func TestNetworks(t *testing.T) {
 	tf.Configure(t, configure("10.99.0.0/20"))
 	tf.Destroy(t)
 	n.nothingLeft(t)
+}
+
+// walledIn lets a plan warn of a host whose packet filter drops what it forwards,
+// and says the way out.
+func (n *networked) walledIn(t *testing.T, tf *Terraform) {
+	t.Helper()
+	h := n.Hosts[1]
+	filter := func(words string) {
+		t.Helper()
+		args := append([]string{"--net=/run/netns/" + h.Podman.Namespace, "nft"}, words)
+		if out, err := exec.Command("nsenter", args...).CombinedOutput(); err != nil {
+			t.Fatalf("nft %s: %v: %s", words, err, out)
+		}
+	}
+	filter("add table inet wall; add chain inet wall forward { type filter hook forward priority filter; policy drop; }")
+	h.End(os.Kill)
+	h.Start(t)
+	eventually(t, "the cluster hears of the packet filter", func() (string, bool) {
+		nodes, err := n.control.Nodes(t.Context())
+		return fmt.Sprint(nodes, err), slices.ContainsFunc(nodes, func(s resources.NodeStatus) bool { return s.Has(resources.ForwardDropped) })
+	})
+	said := strings.Join(strings.Fields(tf.Run(t, "plan", "-no-color")), " ")
+	for _, want := range []string{"Warning", "ForwardDropped", "inet wall forward", "insert rule inet wall forward"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("the plan does not say %q: %s", want, said)
+		}
+	}
+	filter("delete table inet wall")
 }
 
 // rollOut replaces the replicas of a service while another one's ask it, and

@@ -23,7 +23,8 @@ func (d ForwardDrop) String() string { return d.Family + " " + d.Table + " " + d
 // ForwardDrops are the chains of other tables that drop or reject what they know
 // nothing of on its way through the node: those at the forward hook whose policy is
 // to drop, as Docker and ufw make them, and those with a rule that drops or rejects
-// all that comes to it, as firewalld does. They are sorted. What the legacy iptables
+// all that comes to it, as firewalld does. One that accepts what comes from and goes
+// to replicas is none. They are sorted. What the legacy iptables
 // made is not seen by nft, and not here.
 func ForwardDrops(ctx context.Context) ([]ForwardDrop, error) {
 	text, err := output(exec.CommandContext(ctx, "nft", "--json", "list", "ruleset"))
@@ -58,17 +59,28 @@ func forwardDrops(text []byte) ([]ForwardDrop, error) {
 			at[ForwardDrop{c.Family, c.Table, c.Name}] = c.Policy == "drop"
 		}
 	}
-	var drops []ForwardDrop
+	// accepted are the directions in which they accept replicas' packets.
+	accepted := map[ForwardDrop]map[string]bool{}
 	for _, l := range listed.Nftables {
-		if r := l.Rule; r != nil && dropsAll(r.Expr) {
-			chain := ForwardDrop{r.Family, r.Table, r.Chain}
-			if _, forwards := at[chain]; forwards {
-				at[chain] = true
+		r := l.Rule
+		if r == nil {
+			continue
+		}
+		chain := ForwardDrop{r.Family, r.Table, r.Chain}
+		if _, forwards := at[chain]; !forwards {
+			continue
+		}
+		at[chain] = at[chain] || dropsAll(r.Expr)
+		if direction := acceptsReplicas(r.Expr); direction != "" {
+			if accepted[chain] == nil {
+				accepted[chain] = map[string]bool{}
 			}
+			accepted[chain][direction] = true
 		}
 	}
+	var drops []ForwardDrop
 	for chain, is := range at {
-		if is {
+		if is && len(accepted[chain]) < 2 {
 			drops = append(drops, chain)
 		}
 	}
@@ -91,4 +103,33 @@ func dropsAll(expressions []map[string]json.RawMessage) bool {
 		}
 	}
 	return verdict
+}
+
+// replicaLinks are the node's ends of the replicas' veths, as nft names them.
+const replicaLinks = "skr-*"
+
+// acceptsReplicas is iifname for a rule that accepts all that comes from replicas,
+// oifname for what goes to them, and else empty.
+func acceptsReplicas(expressions []map[string]json.RawMessage) (direction string) {
+	accepts := false
+	for _, e := range expressions {
+		if _, is := e["accept"]; is {
+			accepts = true
+		}
+		var match struct {
+			Op    string
+			Left  struct{ Meta struct{ Key string } }
+			Right string
+		}
+		if text, is := e["match"]; is {
+			if json.Unmarshal(text, &match) != nil || match.Op != "==" || match.Right != replicaLinks || direction != "" {
+				return ""
+			}
+			direction = match.Left.Meta.Key
+		}
+	}
+	if !accepts {
+		return ""
+	}
+	return direction
 }

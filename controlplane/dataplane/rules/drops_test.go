@@ -22,6 +22,10 @@ func TestForwardDrops(t *testing.T) {
 		{"another hook", `table ip filter { chain INPUT { type filter hook input priority filter; policy drop; }; }`, nil},
 		{"another protocol", `table ip6 filter { chain FORWARD { type filter hook forward priority filter; policy drop; }; }`, nil},
 		{"another hook's rule", `table ip filter { chain INPUT { type filter hook input priority filter; drop; }; }`, nil},
+		{"what lets replicas pass", `table inet wall { chain forward { type filter hook forward priority filter; policy drop; iifname "skr-*" counter accept; oifname "skr-*" accept; }; }`, nil},
+		{"what lets replicas pass one way", `table inet wall { chain forward { type filter hook forward priority filter; policy drop; iifname "skr-*" accept; }; }`, []string{"inet wall forward"}},
+		{"what lets some of replicas' packets pass", `table inet wall { chain forward { type filter hook forward priority filter; policy drop
+			iifname "skr-*" tcp dport 80 accept; oifname "skr-*" accept; }; }`, []string{"inet wall forward"}},
 		{"two, and skerry's own", docker + "\n" + replacement(Build(readNode(t, "testdata/cluster.json"))) +
 			"\ntable inet filter { chain forward { type filter hook forward priority filter; policy drop; }; }", []string{"inet filter forward", "ip filter FORWARD"}},
 	}
