@@ -2,14 +2,12 @@ package provider
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 	"unicode/utf8"
 
-	"github.com/skerry-io/skerry/controlplane/api"
+	"github.com/skerry-io/skerry/controlplane/client"
 	"github.com/skerry-io/skerry/provider/definition"
 	"github.com/skerry-io/skerry/resources"
 )
@@ -25,6 +23,15 @@ type ConfigFile struct {
 	Source string `json:"source,omitempty" iac:"optional"`
 	// SHA-256 of the content, in hexadecimal digits. It is known at plan.
 	SHA256 string `json:"sha256,omitempty" iac:"computed"`
+}
+
+// configFiles are those of clusters.
+var configFiles = inside[ConfigFile, resources.ConfigStatus]{
+	kind:   "config",
+	where:  func(f *ConfigFile) (*string, string) { return &f.Cluster, f.Name },
+	find:   (*client.Server).Config,
+	fill:   (*ConfigFile).fill,
+	remove: removeConfig,
 }
 
 var configFile = definition.Resource[*Connections, ConfigFile]{
@@ -45,16 +52,14 @@ var configFile = definition.Resource[*Connections, ConfigFile]{
 	},
 	Plan:   planConfig,
 	Create: putConfig,
-	Read:   readConfig,
+	Read:   configFiles.read,
 	Update: func(ctx context.Context, c *Connections, _, f *ConfigFile) error { return putConfig(ctx, c, f) },
-	Delete: deleteConfig,
-	Import: importConfig,
+	Delete: configFiles.delete,
+	Import: configFiles.importer,
 }
 
-func planConfig(_ context.Context, _ *Connections, p *definition.Planning[ConfigFile]) resources.Problems {
-	if p.Prior != nil && p.Known("cluster") && otherCluster(p.Prior.Cluster, p.Planned.Cluster) {
-		p.Replace("cluster")
-	}
+func planConfig(ctx context.Context, c *Connections, p *definition.Planning[ConfigFile]) resources.Problems {
+	configFiles.plan(ctx, c, p)
 	if !p.Known("content") || !p.Known("source") {
 		if p.Prior != nil {
 			p.MayChange("sha256")
@@ -107,63 +112,16 @@ func putConfig(ctx context.Context, c *Connections, f *ConfigFile) error {
 	return awaitRevisions(ctx, server, status.Services)
 }
 
-func readConfig(ctx context.Context, c *Connections, f *ConfigFile) (definition.Reading, error) {
-	server, _, err := c.server(f.Cluster)
-	if err != nil {
-		return definition.Reading{}, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	status, err := server.Config(ctx, f.Name)
-	switch {
-	case api.IsNotFound(err):
-		return definition.Reading{Gone: true}, nil
-	case err != nil:
-		return definition.Reading{Warnings: []string{fmt.Sprintf("the state of config %s stays as it was: %v", f.Name, err)}}, nil
-	}
-	f.fill(status)
-	return definition.Reading{}, nil
-}
-
 // fill takes what the cluster has. What came from a file is known by its sum only.
-func (f *ConfigFile) fill(status resources.ConfigStatus) {
+func (f *ConfigFile) fill(status resources.ConfigStatus) []string {
 	f.Config, f.SHA256 = status.Config, status.SHA256
-	if f.Source == "" {
+	if f.Source == "" && utf8.Valid(status.Content) {
 		f.Content = string(status.Content)
 	}
+	return nil
 }
 
-func deleteConfig(ctx context.Context, c *Connections, f *ConfigFile) ([]string, error) {
-	server, endpoints, err := c.server(f.Cluster)
-	if err != nil {
-		return nil, err
-	}
-	warning, err := c.untilGone(ctx, endpoints, func(ctx context.Context) error {
-		return removeUnused(ctx, func() error { return server.DeleteConfig(ctx, f.Name) }, func(ctx context.Context) error {
-			return server.WatchConfig(ctx, f.Name, func(now resources.ConfigStatus) (bool, error) { return len(now.Services) > 0, nil })
-		})
-	})
-	if err != nil || warning == "" {
-		return nil, err
-	}
-	return []string{fmt.Sprintf("config %s: %s", f.Name, warning)}, nil
-}
-
-// importConfig finds `NAME@ENDPOINT`, with the endpoint of the cluster.
-func importConfig(ctx context.Context, c *Connections, id string) (*ConfigFile, error) {
-	name, endpoint, found := strings.Cut(id, "@")
-	if !found {
-		return nil, errors.New("import: the ID is NAME@ENDPOINT, with the endpoint of the cluster")
-	}
-	server, _, err := c.server(endpoint)
-	if err != nil {
-		return nil, err
-	}
-	status, err := server.Config(ctx, name)
-	if err == nil && !utf8.Valid(status.Content) {
-		return nil, fmt.Errorf("import: config %s is not text, and so comes from a file that nobody knows here; make it anew", name)
-	}
-	f := &ConfigFile{Cluster: endpoint}
-	f.fill(status)
-	return f, err
+func removeConfig(ctx context.Context, server *client.Server, name string) ([]string, error) {
+	services := func(s resources.ConfigStatus) []string { return namesOf(s.Services) }
+	return nil, removeUnused(ctx, name, server.DeleteConfig, server.WatchConfig, services)
 }

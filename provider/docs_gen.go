@@ -361,6 +361,12 @@ var docs = map[string]string{
 	"VolumeStatus.Replicas":          "Replicas that mount it now, sorted.",
 	"VolumeStatus.Services":          "Services that mount it, sorted.",
 	"VolumeTransfer.Pause":           "Pause stops the replicas that mount the volume meanwhile.",
+	"inside.adopt":                   "find asks the control plane, and adopt does for an import: find unless given.",
+	"inside.fill":                    "fill takes what the control plane says, and returns what to warn of.",
+	"inside.find":                    "find asks the control plane, and adopt does for an import: find unless given.",
+	"inside.kind":                    "kind is one of them, for people, as in \"network\".",
+	"inside.remove":                  "remove returns once it is gone, with what to warn of.",
+	"inside.where":                   "where gives the endpoint of the cluster, which import sets, and the name.",
 	"machine.given":                  "given is true for a machine that was there before skerry.",
 	"machine.path":                   "path is the attribute that names it, as in \"workers[1]\".",
 }

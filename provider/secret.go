@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/skerry-io/skerry/controlplane/api"
@@ -20,6 +19,15 @@ type Secret struct {
 	resources.Secret
 }
 
+// secrets are those of clusters.
+var secrets = inside[Secret, resources.SecretStatus]{
+	kind:   "secret",
+	where:  func(s *Secret) (*string, string) { return &s.Cluster, s.Name },
+	find:   (*client.Server).Secret,
+	fill:   (*Secret).fill,
+	remove: removeSecret,
+}
+
 var secret = definition.Resource[*Connections, Secret]{
 	Name:     "secret",
 	Doc:      "A value that only the replicas get which need it. A new version rolls the services that use it, and the apply waits for them.",
@@ -30,17 +38,12 @@ var secret = definition.Resource[*Connections, Secret]{
 		checkCluster(&p, s.Cluster)
 		return p
 	},
-	Plan: func(_ context.Context, _ *Connections, p *definition.Planning[Secret]) resources.Problems {
-		if p.Prior != nil && p.Known("cluster") && otherCluster(p.Prior.Cluster, p.Planned.Cluster) {
-			p.Replace("cluster")
-		}
-		return nil
-	},
+	Plan:   secrets.plan,
 	Create: putSecret,
-	Read:   readSecret,
+	Read:   secrets.read,
 	Update: func(ctx context.Context, c *Connections, _, s *Secret) error { return putSecret(ctx, c, s) },
-	Delete: deleteSecret,
-	Import: importSecret,
+	Delete: secrets.delete,
+	Import: secrets.importer,
 }
 
 func putSecret(ctx context.Context, c *Connections, s *Secret) error {
@@ -79,68 +82,20 @@ func awaitRevisions(ctx context.Context, server *client.Server, services []resou
 	return errors.Join(failures...)
 }
 
-func readSecret(ctx context.Context, c *Connections, s *Secret) (definition.Reading, error) {
-	server, _, err := c.server(s.Cluster)
-	if err != nil {
-		return definition.Reading{}, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	status, err := server.Secret(ctx, s.Name)
-	switch {
-	case api.IsNotFound(err):
-		return definition.Reading{Gone: true}, nil
-	case err != nil:
-		return definition.Reading{Warnings: []string{fmt.Sprintf("the state of secret %s stays as it was: %v", s.Name, err)}}, nil
-	}
+func (s *Secret) fill(status resources.SecretStatus) []string {
 	s.Secret = status.Secret
-	return definition.Reading{}, nil
+	return nil
 }
 
-func deleteSecret(ctx context.Context, c *Connections, s *Secret) ([]string, error) {
-	server, endpoints, err := c.server(s.Cluster)
-	if err != nil {
-		return nil, err
-	}
-	warning, err := c.untilGone(ctx, endpoints, func(ctx context.Context) error {
-		return removeUnused(ctx, func() error { return server.DeleteSecret(ctx, s.Name) }, func(ctx context.Context) error {
-			return server.WatchSecret(ctx, s.Name, func(now resources.SecretStatus) (bool, error) { return len(now.Services) > 0, nil })
-		})
-	})
-	if err != nil || warning == "" {
-		return nil, err
-	}
-	return []string{fmt.Sprintf("secret %s: %s", s.Name, warning)}, nil
+func removeSecret(ctx context.Context, server *client.Server, name string) ([]string, error) {
+	services := func(s resources.SecretStatus) []string { return namesOf(s.Services) }
+	return nil, removeUnused(ctx, name, server.DeleteSecret, server.WatchSecret, services)
 }
 
-// removeUnused removes what services use, and waits for services that go at the
-// same time: used returns once none does any more.
-func removeUnused(ctx context.Context, remove func() error, used func(context.Context) error) error {
-	refused := remove()
-	if !api.IsConflict(refused) {
-		return refused
+func namesOf(services []resources.ServiceRevision) []string {
+	var names []string
+	for _, s := range services {
+		names = append(names, s.Service)
 	}
-	waiting, cancel := context.WithTimeout(ctx, emptyPatience)
-	defer cancel()
-	switch err := used(waiting); {
-	case errors.Is(err, api.ErrGone) || api.IsNotFound(err):
-		return nil
-	case err != nil:
-		return refused
-	}
-	return remove()
-}
-
-// importSecret finds `NAME@ENDPOINT`, with the endpoint of the cluster.
-func importSecret(ctx context.Context, c *Connections, id string) (*Secret, error) {
-	name, endpoint, found := strings.Cut(id, "@")
-	if !found {
-		return nil, errors.New("import: the ID is NAME@ENDPOINT, with the endpoint of the cluster")
-	}
-	server, _, err := c.server(endpoint)
-	if err != nil {
-		return nil, err
-	}
-	status, err := server.Secret(ctx, name)
-	return &Secret{Cluster: endpoint, Secret: status.Secret}, err
+	return names
 }
