@@ -175,23 +175,9 @@ func (s *Server) retire(ctx context.Context) (resources.Rotation, error) {
 	}
 	var dropped []string
 	var state *store.State
-	err := s.relate(ctx, func(now *store.State) ([]store.Change, error) {
-		var changes []store.Change
-		state, dropped = now, nil
-		used := map[string]bool{}
-		for _, c := range now.Contents {
-			used[c.Key] = true
-		}
-		for _, k := range s.Keys.Keys() {
-			if record := now.Keys[k.ID]; !used[k.ID] && (record.State == resources.KeyOld || record.ID == "") {
-				dropped = append(dropped, k.ID)
-			}
-		}
-		for _, id := range slices.Sorted(maps.Keys(now.Keys)) {
-			if now.Keys[id].State == resources.KeyOld && !used[id] {
-				changes = append(changes, store.DeleteKey(id))
-			}
-		}
+	err := s.relate(ctx, func(now *store.State) (changes []store.Change, err error) {
+		state = now
+		changes, dropped = s.spent(now)
 		return changes, nil
 	})
 	if err != nil {
@@ -203,6 +189,26 @@ func (s *Server) retire(ctx context.Context) (resources.Rotation, error) {
 		}
 	}
 	return rotation, s.Keys.Change(resources.Keyring{Drop: dropped})
+}
+
+// spent finds the keys that nothing is sealed with any more: changes take them from
+// the store, and dropped are those of this server's ring.
+func (s *Server) spent(state *store.State) (changes []store.Change, dropped []string) {
+	used := map[string]bool{}
+	for _, c := range state.Contents {
+		used[c.Key] = true
+	}
+	for _, id := range slices.Sorted(maps.Keys(state.Keys)) {
+		if state.Keys[id].State == resources.KeyOld && !used[id] {
+			changes = append(changes, store.DeleteKey(id))
+		}
+	}
+	for _, k := range s.Keys.Keys() {
+		if record, found := state.Keys[k.ID]; !used[k.ID] && (!found || record.State == resources.KeyOld) {
+			dropped = append(dropped, k.ID)
+		}
+	}
+	return changes, dropped
 }
 
 // reseal seals some of what is sealed with another key than the current one.
