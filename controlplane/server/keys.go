@@ -138,7 +138,7 @@ func (s *Server) introduce(ctx context.Context, now time.Time) (string, error) {
 	}
 	for _, other := range s.others(state) {
 		if err := s.tellKeys(ctx, other, resources.Keyring{Keys: s.Keys.Keys()}); err != nil {
-			return "", api.Errorf(http.StatusServiceUnavailable, "a new key is used once every server of the cluster has it, and the one on node %s did not take it: %v; try again when it is back, or take it out of the servers", nodeName(state, other.Node), err)
+			return "", api.Errorf(http.StatusConflict, "a new key is used once every server of the cluster has it, and the one on node %s did not take it: %v; try again when it is back, or take it out of the servers", nodeName(state, other.Node), err)
 		}
 	}
 	return id, s.relate(ctx, func(state *store.State) ([]store.Change, error) {

@@ -223,9 +223,8 @@ func TestNothingIsSealedBeforeEveryServerHasTheKey(t *testing.T) {
 	if _, err := c.Nodes(t.Context()); err != nil { // it leads
 		t.Fatal(err)
 	}
-	// Not by the client, which tries again for a while.
 	err := c.server.haveKey(t.Context())
-	refused(t, err, http.StatusServiceUnavailable, "the one on node other did not take it", "it is down")
+	refused(t, err, http.StatusConflict, "the one on node other did not take it", "it is down")
 	if state := c.state(t); len(state.Contents) != 0 {
 		t.Errorf("the store has %v", state.Contents)
 	}
@@ -239,7 +238,7 @@ func TestNothingIsSealedBeforeEveryServerHasTheKey(t *testing.T) {
 
 	up.Store(false)
 	_, err = c.server.introduce(t.Context(), time.Now())
-	refused(t, err, http.StatusServiceUnavailable, "node other")
+	refused(t, err, http.StatusConflict, "node other")
 	opens(t, "after a rotation that failed", other, c.state(t), 2)
 	if _, err := c.PutSecret(t.Context(), resources.Secret{Name: "second", Value: "word"}); err != nil {
 		t.Fatal(err)
