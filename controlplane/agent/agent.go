@@ -262,6 +262,10 @@ func serve(ctx context.Context, listener net.Listener, handler http.Handler) err
 	return nil
 }
 
+// RegistriesConf is the file by which a node's Podman learns how the cluster reaches
+// registries.
+const RegistriesConf = "/etc/containers/registries.conf.d/skerry-cluster.conf"
+
 // RegistryAddress is where an agent serves the cluster's registry to the Podman
 // of its node.
 const RegistryAddress = "127.0.0.1:5055"

@@ -63,7 +63,7 @@ func (h *Host) Start(t testing.TB) {
 	t.Helper()
 	h.process = exec.Command("nsenter", append([]string{
 		"--net=/run/netns/" + h.Podman.Namespace, h.program, "dev", "--dir", h.Dir, "--podman", h.Podman.Socket,
-		"--registries-conf", filepath.Join(h.Podman.RegistriesDir(), "50-skerry.conf"),
+		"--registries-conf", filepath.Join(h.Podman.RegistriesDir(), "skerry-cluster.conf"),
 	}, h.args...)...)
 	out, err := h.process.StdoutPipe()
 	if err != nil {
