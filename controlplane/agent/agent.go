@@ -201,7 +201,9 @@ func New(c Config) (*Agent, error) {
 	if err == nil {
 		known.Remembered = true
 		a.settleRegistries(known)
-		a.loop.assign(a.recalled(known))
+		known = a.recalled(known)
+		a.loop.contents.follow(known)
+		a.loop.assign(known)
 	}
 	return a, nil
 }

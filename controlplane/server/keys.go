@@ -161,10 +161,8 @@ func (s *Server) retire(ctx context.Context) (resources.Rotation, error) {
 	var rotation resources.Rotation
 	for more := true; more; {
 		count := 0
-		err := s.relate(ctx, func(state *store.State) ([]store.Change, error) {
-			var changes []store.Change
-			var err error
-			changes, more, err = s.reseal(state)
+		err := s.relate(ctx, func(state *store.State) (changes []store.Change, err error) {
+			changes, rotation.Lost, more, err = s.reseal(state)
 			count = len(changes)
 			return changes, err
 		})
@@ -211,11 +209,12 @@ func (s *Server) spent(state *store.State) (changes []store.Change, dropped []st
 	return changes, dropped
 }
 
-// reseal seals some of what is sealed with another key than the current one.
-func (s *Server) reseal(state *store.State) (changes []store.Change, more bool, err error) {
+// reseal seals some of what is sealed with another key than the current one. What
+// is sealed with a key that is gone is lost.
+func (s *Server) reseal(state *store.State) (changes []store.Change, lost []string, more bool, err error) {
 	current, found := keyOf(state, resources.KeyCurrent)
 	if !found {
-		return nil, false, nil
+		return nil, nil, false, nil
 	}
 	size := resources.Bytes(0)
 	for _, version := range slices.Sorted(maps.Keys(state.Contents)) {
@@ -223,20 +222,24 @@ func (s *Server) reseal(state *store.State) (changes []store.Change, more bool, 
 		if content.Key == current {
 			continue
 		}
+		if !s.Keys.Has(content.Key) {
+			lost = append(lost, version)
+			continue
+		}
 		if size += resources.Bytes(len(content.Sealed)); len(changes) > 0 && (size > resealAtOnce || len(changes) == store.BatchSize) {
-			return changes, true, nil
+			return changes, lost, true, nil
 		}
 		value, err := s.Keys.Open(content)
 		if err != nil {
-			return nil, false, err
+			return nil, nil, false, err
 		}
 		sealed, err := s.Keys.Seal(current, version, value)
 		if err != nil {
-			return nil, false, err
+			return nil, nil, false, err
 		}
 		changes = append(changes, store.PutContent(sealed))
 	}
-	return changes, false, nil
+	return changes, lost, false, nil
 }
 
 // others are the servers but this one, sorted by node.
@@ -272,7 +275,7 @@ func (s *Server) fetchKeys(ctx context.Context, state *store.State) error {
 	}
 	for id, record := range state.Keys {
 		if record.State != resources.KeyNext && !s.Keys.Has(id) {
-			return errors.Join(append(failures, fmt.Errorf("no server that answers has key %s: restore it from a snapshot, or put all secrets and configs again", id))...)
+			return errors.Join(append(failures, fmt.Errorf("no server that answers has key %s: start those that have it, or else make another key (skerry secrets rotate-key) and put what is lost again, with a new version", id))...)
 		}
 	}
 	return nil
