@@ -113,10 +113,14 @@ func (r *Runtime) reload() error {
 	case peer.Pid != 1:
 		return fmt.Errorf("process %d, which listens on %s, is %s", peer.Pid, at.Path, bytes.TrimSpace(name))
 	}
-	if out, err := exec.Command("systemctl", "kill", "--kill-who=main", "--signal=HUP", "podman.service").CombinedOutput(); err != nil && !strings.Contains(string(out), "not loaded") {
-		return fmt.Errorf("systemctl kill podman.service: %w: %s", err, bytes.TrimSpace(out))
+	out, err := exec.Command("systemctl", "show", "--property=MainPID", "--value", "podman.service").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("systemctl show podman.service: %w: %s", err, bytes.TrimSpace(out))
 	}
-	return nil
+	if main, err := strconv.Atoi(string(bytes.TrimSpace(out))); err == nil && main > 0 {
+		return unix.Kill(main, unix.SIGHUP)
+	}
+	return nil // it has ended since
 }
 
 // authFile writes logins as Podman reads them (containers-auth.json(5)), for the
