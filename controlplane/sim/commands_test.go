@@ -20,6 +20,9 @@ var commands = map[string]func(s *scenario, words []string) []string{
 	"nodes":    (*scenario).addNodes,
 	"service":  (*scenario).putService,
 	"delete":   (*scenario).deleteService,
+	"secret":   (*scenario).putSecret,
+	"rotate":   (*scenario).rotateKey,
+	"reads":    (*scenario).reads,
 	"advance":  (*scenario).advance,
 	"status":   (*scenario).status,
 	"show":     (*scenario).show,
@@ -175,6 +178,8 @@ func (s *scenario) set(service *resources.Service, key, value string) {
 		service.Ports = []resources.Port{{Target: s.number(value)}}
 	case "image":
 		service.Image = image(service.Name, value)
+	case "secret":
+		service.Secrets = []resources.SecretMount{{Secret: value, Env: "SECRET"}}
 	case "mode":
 		service.Mode = value
 	case "restart":
@@ -202,6 +207,34 @@ func (s *scenario) set(service *resources.Service, key, value string) {
 	default:
 		s.Fatalf("a service has no %q", key)
 	}
+}
+
+func (s *scenario) putSecret(words []string) []string {
+	return problem(s.ask(func(ctx context.Context) error {
+		_, err := s.PutSecret(ctx, resources.Secret{Name: words[0], Value: words[1]})
+		return err
+	}))
+}
+
+func (s *scenario) rotateKey([]string) []string {
+	return problem(s.ask(func(ctx context.Context) error {
+		_, err := s.RotateKey(ctx)
+		return err
+	}))
+}
+
+// reads tells what the containers of a service that run have of its secret.
+func (s *scenario) reads(words []string) []string {
+	var lines []string
+	for _, m := range s.nodes() {
+		for _, one := range m.containers.replicas() {
+			if one.Running && one.replica.Service == words[0] {
+				lines = append(lines, label(one.replica)+" on "+m.name+" has "+one.replica.Template.Env["SECRET"])
+			}
+		}
+	}
+	slices.Sort(lines)
+	return lines
 }
 
 func problem(err error) []string {
