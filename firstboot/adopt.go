@@ -106,7 +106,7 @@ func remove(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var paths []string
+	paths := []string{agent.RegistriesConf} // of an agent that did not end well
 	for _, f := range all {
 		paths = append(paths, f.path)
 	}

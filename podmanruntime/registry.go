@@ -80,43 +80,64 @@ func replaceFile(path string, text []byte) error {
 }
 
 // reload makes the Podman service read its files again, which it does on SIGHUP. One
-// that does not run will read them when it starts.
+// that does not run reads them when it starts.
 func (r *Runtime) reload() error {
+	// Asked before the connection, which makes systemd start one that does not run:
+	// that would be ended by a signal, until it has begun to wait for it.
+	unit, unitErr := mainProcess("podman.service")
+	listens, name, err := r.listener()
+	switch {
+	case err != nil || listens == 0:
+		return err
+	case name == "podman":
+		return unix.Kill(listens, unix.SIGHUP)
+	case listens != 1:
+		return fmt.Errorf("process %d, which listens on %s, is %s", listens, r.socketURI, name)
+	case unitErr != nil || unit == 0:
+		return unitErr
+	}
+	return unix.Kill(unit, unix.SIGHUP)
+}
+
+// listener is the process that listens on Podman's socket, which may be systemd for
+// it; 0 where none does.
+func (r *Runtime) listener() (pid int, name string, err error) {
 	at, err := url.Parse(r.socketURI)
 	if err != nil {
-		return err
+		return 0, "", err
 	}
 	connected, err := net.Dial("unix", at.Path)
 	if err != nil {
-		return nil //nolint:nilerr // it does not run
+		return 0, "", nil //nolint:nilerr // it does not run
 	}
 	defer connected.Close() //nolint:errcheck // nothing was sent
-	raw, err := connected.(*net.UnixConn).SyscallConn()
+	socket, _ := connected.(*net.UnixConn)
+	raw, err := socket.SyscallConn()
 	if err != nil {
-		return err
+		return 0, "", err
 	}
 	var peer *unix.Ucred
 	var peerErr error
 	if err := raw.Control(func(fd uintptr) { peer, peerErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
-		return err
+		return 0, "", err
 	}
 	if peerErr != nil {
-		return peerErr
+		return 0, "", peerErr
 	}
-	// Whoever listens is Podman, or systemd for it.
-	name, err := os.ReadFile("/proc/" + strconv.Itoa(int(peer.Pid)) + "/comm")
-	switch {
-	case err != nil:
-		return err
-	case strings.TrimSpace(string(name)) == "podman":
-		return unix.Kill(int(peer.Pid), unix.SIGHUP)
-	case peer.Pid != 1:
-		return fmt.Errorf("process %d, which listens on %s, is %s", peer.Pid, at.Path, bytes.TrimSpace(name))
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(int(peer.Pid)) + "/comm")
+	return int(peer.Pid), strings.TrimSpace(string(text)), err
+}
+
+// mainProcess is that of a systemd unit; 0 where it does not run.
+func mainProcess(unit string) (int, error) {
+	if _, err := os.Stat("/run/systemd/system"); err != nil {
+		return 0, nil //nolint:nilerr // there is no systemd
 	}
-	if out, err := exec.Command("systemctl", "kill", "--kill-who=main", "--signal=HUP", "podman.service").CombinedOutput(); err != nil && !strings.Contains(string(out), "not loaded") {
-		return fmt.Errorf("systemctl kill podman.service: %w: %s", err, bytes.TrimSpace(out))
+	out, err := exec.Command("systemctl", "show", "--property=MainPID", "--value", unit).CombinedOutput()
+	if err != nil {
+		return 0, fmt.Errorf("systemctl show %s: %w: %s", unit, err, bytes.TrimSpace(out))
 	}
-	return nil
+	return strconv.Atoi(string(bytes.TrimSpace(out)))
 }
 
 // authFile writes logins as Podman reads them (containers-auth.json(5)), for the

@@ -37,7 +37,7 @@ func TestRegistriesConf(t *testing.T) {
 func TestRegistriesAreWrittenAndRemoved(t *testing.T) {
 	dir := t.TempDir()
 	r := New("unix://" + filepath.Join(dir, "podman.sock"))
-	r.RegistriesConf = filepath.Join(dir, "registries.conf.d", "50-skerry.conf")
+	r.RegistriesConf = filepath.Join(dir, "registries.conf.d", "skerry-cluster.conf")
 	for step, c := range []struct {
 		all   []resources.AssignedRegistry
 		there bool
@@ -97,7 +97,7 @@ func testRegistries(t *testing.T, n node) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.Memory, n.RegistriesConf = t.TempDir(), filepath.Join(n.service.RegistriesDir(), "50-skerry.conf")
+	n.Memory, n.RegistriesConf = t.TempDir(), filepath.Join(n.service.RegistriesDir(), "skerry-cluster.conf")
 	t.Cleanup(func() {
 		if err := n.PutRegistries(nil); err != nil {
 			t.Error(err)

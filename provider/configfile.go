@@ -118,7 +118,7 @@ func putConfig(ctx context.Context, c *Connections, f *ConfigFile) error {
 // fill takes what the cluster has. What came from a file is known by its sum only.
 func (f *ConfigFile) fill(status resources.ConfigStatus) []string {
 	f.Config, f.SHA256 = status.Config, status.SHA256
-	if f.Source == "" {
+	if f.Source == "" && utf8.Valid(status.Content) {
 		f.Content = string(status.Content)
 	}
 	return nil

@@ -276,6 +276,7 @@ var docs = map[string]string{
 	"Rollout.RolledBack":              "RolledBack is the revision that failed, where this one is its rollback, and Reason what was wrong with it.",
 	"Rotation.Key":                    "Key is the ID of the new one, and Resealed how many contents are sealed with it that were not before.",
 	"Rotation.Late":                   "Late are the names of servers that keep an old key, since they did not answer.",
+	"Rotation.Lost":                   "Lost are the versions that no server can open: their key is gone.",
 	"RuntimeVolume.Name":              "Name is that of the volume, and of the subpath where it is only that; see Mount.RuntimeName.",
 	"SSH.Agent":                       "Use the keys of the SSH agent at `SSH_AUTH_SOCK`.",
 	"SSH.Bastion":                     "Host to go through, `user@host[:port]`. The host of a `qemu+ssh` hypervisor unless given.",

@@ -52,7 +52,8 @@ func TestOutcome(t *testing.T) {
 }
 
 // controlPlane runs a server with one node, whose replicas run unless their
-// image ends in "bad". It returns the endpoint.
+// image ends in "bad", or they have the second value of the secret word. It returns
+// the endpoint.
 func controlPlane(t *testing.T) string {
 	t.Helper()
 	s := server.New(server.Config{
@@ -115,7 +116,7 @@ func behave(r resources.Replica) resources.ReplicaStatus {
 	switch {
 	case !r.Wanted:
 		s.State = resources.ReplicaGone
-	case strings.HasSuffix(r.Template.Image, "bad"):
+	case strings.HasSuffix(r.Template.Image, "bad"), r.Contents["secret/word"] == 2:
 		code := 3
 		s.State, s.Failures, s.ExitCode = resources.ReplicaBackoff, 3, &code
 		s.Reason, s.Message, s.LogTail = resources.ReasonCrashed, "it ended at once", []string{"no database"}

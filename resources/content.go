@@ -93,6 +93,8 @@ type Rotation struct {
 	// that were not before.
 	Key      string `json:"key"`
 	Resealed int    `json:"resealed"`
+	// Lost are the versions that no server can open: their key is gone.
+	Lost []string `json:"lost,omitempty"`
 	// Late are the names of servers that keep an old key, since they did not answer.
 	Late []string `json:"late,omitempty"`
 }

@@ -81,8 +81,13 @@ func TestProblemsNameTheAttribute(t *testing.T) {
 			s.Env = map[string]string{"A": "b"}
 			s.Mounts = []Mount{{Volume: "v", Path: "/run/secrets/taken"}}
 			s.Secrets = []SecretMount{
-				{Secret: "taken"}, {Secret: "a", Env: "A"}, {Secret: "b", Env: "1="}, {Secret: "c", Env: "C", FileMount: FileMount{Path: "/c"}},
-				{Secret: "Upper", FileMount: FileMount{Path: "relative", Mode: "999", UID: &below}}, {Secret: "d"}, {Secret: "d"},
+				{Secret: "taken"},
+				{Secret: "a", Env: "A"},
+				{Secret: "b", Env: "1="},
+				{Secret: "c", Env: "C", FileMount: FileMount{Path: "/c"}},
+				{Secret: "Upper", FileMount: FileMount{Path: "relative", Mode: "999", UID: &below}},
+				{Secret: "d"},
+				{Secret: "d"},
 			}
 			s.Configs = []ConfigMount{{Config: "e", FileMount: FileMount{Path: "/run/secrets/d"}}}
 		}), []string{

@@ -104,7 +104,7 @@ func (p *places) flags(c *cobra.Command) {
 }
 
 func (p *places) registriesFlag(c *cobra.Command) {
-	c.Flags().StringVar(&p.registriesConf, "registries-conf", "/etc/containers/registries.conf.d/50-skerry.conf", "file by which Podman learns how the cluster reaches registries")
+	c.Flags().StringVar(&p.registriesConf, "registries-conf", agent.RegistriesConf, "file by which Podman learns how the cluster reaches registries")
 }
 
 func agentCommand(logger func() *slog.Logger) *cobra.Command {

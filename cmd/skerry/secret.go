@@ -85,6 +85,9 @@ func rotateKeyCommand(logger func() *slog.Logger) *cobra.Command {
 				return err
 			}
 			c.Printf("%d values are sealed with the new key, %s\n", rotation.Resealed, rotation.Key)
+			if len(rotation.Lost) > 0 {
+				fmt.Fprintf(c.ErrOrStderr(), "these can't be opened by anybody, since their key is gone; put them again, with a new version: %s\n", strings.Join(rotation.Lost, ", "))
+			}
 			if len(rotation.Late) > 0 {
 				fmt.Fprintf(c.ErrOrStderr(), "the old key is still in the file of the servers that did not answer, until the next rotation: %s\n", strings.Join(rotation.Late, ", "))
 			}

@@ -208,7 +208,9 @@ func New(c Config) (*Agent, error) {
 	if err == nil {
 		known.Remembered = true
 		a.settleRegistries(known)
-		a.loop.assign(a.recalled(known))
+		known = a.recalled(known)
+		a.loop.contents.follow(known)
+		a.loop.assign(known)
 	}
 	return a, nil
 }
@@ -269,6 +271,10 @@ func serve(ctx context.Context, listener net.Listener, handler http.Handler) err
 	}
 	return nil
 }
+
+// RegistriesConf is the file by which a node's Podman learns how the cluster reaches
+// registries.
+const RegistriesConf = "/etc/containers/registries.conf.d/skerry-cluster.conf"
 
 // RegistryAddress is where an agent serves the cluster's registry to the Podman
 // of its node.

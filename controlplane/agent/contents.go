@@ -50,6 +50,26 @@ func (c *contents) follow(said resources.Assignment) {
 	c.registries, c.users = said.Registries, said.Logins
 }
 
+// complete adds what the node has of contents that its replicas need, and that the
+// control plane can't tell at present.
+func (c *contents) complete(said resources.Assignment) resources.Assignment {
+	told := map[string]bool{}
+	for _, content := range said.Contents {
+		told[content.Version] = true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range said.Replicas {
+		for _, version := range r.Contents.Versions() {
+			if value, found := c.known[version]; found && !told[version] {
+				told[version] = true
+				said.Contents = append(slices.Clone(said.Contents), resources.Content{Version: version, Value: value})
+			}
+		}
+	}
+	return said
+}
+
 // logins are those that the image of a replica is pulled with: the service's own at
 // the image's registry, and else those of the cluster.
 func (c *contents) logins(r resources.Replica) ([]resources.Login, error) {

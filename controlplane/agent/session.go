@@ -204,6 +204,7 @@ func (a *Agent) report(ctx context.Context, id resources.NodeID) error {
 
 // assign takes assignments, and keeps them for a start without a server.
 func (a *Agent) assign(said resources.Assignment) {
+	said = a.loop.contents.complete(said)
 	kept, err := a.cached(said)
 	if err == nil {
 		err = writeFile(a.path(assignmentsFile), kept)

@@ -281,12 +281,7 @@ func (s *Server) getAssignment(w http.ResponseWriter, r *http.Request) {
 			return nil
 		}
 		a := assignment(v, id)
-		contents, err := s.contentsFor(v, id, a)
-		if err != nil {
-			s.Log.Error("the assignment of a node can't be told", "node", id, "err", err)
-			return api.NotYet
-		}
-		a.Contents = contents
+		a.Contents = s.contentsFor(v, id, a)
 		return a
 	})
 }

@@ -90,11 +90,12 @@ func unused(state *store.State, kind, name, content string) error {
 	return nil
 }
 
-// contentsFor opens what the replicas of a node need. It fails where this server
-// lacks a key.
-func (s *Server) contentsFor(v *view, id resources.NodeID, a resources.Assignment) ([]resources.Content, error) {
+// contentsFor opens what the replicas of a node need. What can't be opened, since this
+// server has just begun to lead and lacks the key, or since that is gone, is left out:
+// the node goes on with what it has.
+func (s *Server) contentsFor(v *view, id resources.NodeID, a resources.Assignment) []resources.Content {
 	if len(v.state.Contents) == 0 {
-		return nil, nil
+		return nil
 	}
 	needed := map[string]bool{}
 	for _, r := range v.state.ReplicasOn(id) {
@@ -116,11 +117,12 @@ func (s *Server) contentsFor(v *view, id resources.NodeID, a resources.Assignmen
 		}
 		value, err := s.Keys.Open(sealed)
 		if err != nil {
-			return nil, err
+			s.Log.Error("a node is not told what its replicas need", "node", id, "err", err)
+			continue
 		}
 		all = append(all, resources.Content{Version: version, Value: value})
 	}
-	return all, nil
+	return all
 }
 
 // prune removes the versions that nobody has any more, nor would by a rollback.

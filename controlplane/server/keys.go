@@ -138,7 +138,7 @@ func (s *Server) introduce(ctx context.Context, now time.Time) (string, error) {
 	}
 	for _, other := range s.others(state) {
 		if err := s.tellKeys(ctx, other, resources.Keyring{Keys: s.Keys.Keys()}); err != nil {
-			return "", api.Errorf(http.StatusServiceUnavailable, "a new key is used once every server of the cluster has it, and the one on node %s did not take it: %v; try again when it is back, or take it out of the servers", nodeName(state, other.Node), err)
+			return "", api.Errorf(http.StatusConflict, "a new key is used once every server of the cluster has it, and the one on node %s did not take it: %v; try again when it is back, or take it out of the servers", nodeName(state, other.Node), err)
 		}
 	}
 	return id, s.relate(ctx, func(state *store.State) ([]store.Change, error) {
@@ -161,10 +161,8 @@ func (s *Server) retire(ctx context.Context) (resources.Rotation, error) {
 	var rotation resources.Rotation
 	for more := true; more; {
 		count := 0
-		err := s.relate(ctx, func(state *store.State) ([]store.Change, error) {
-			var changes []store.Change
-			var err error
-			changes, more, err = s.reseal(state)
+		err := s.relate(ctx, func(state *store.State) (changes []store.Change, err error) {
+			changes, rotation.Lost, more, err = s.reseal(state)
 			count = len(changes)
 			return changes, err
 		})
@@ -175,23 +173,9 @@ func (s *Server) retire(ctx context.Context) (resources.Rotation, error) {
 	}
 	var dropped []string
 	var state *store.State
-	err := s.relate(ctx, func(now *store.State) ([]store.Change, error) {
-		var changes []store.Change
-		state, dropped = now, nil
-		used := map[string]bool{}
-		for _, c := range now.Contents {
-			used[c.Key] = true
-		}
-		for _, k := range s.Keys.Keys() {
-			if record := now.Keys[k.ID]; !used[k.ID] && (record.State == resources.KeyOld || record.ID == "") {
-				dropped = append(dropped, k.ID)
-			}
-		}
-		for _, id := range slices.Sorted(maps.Keys(now.Keys)) {
-			if now.Keys[id].State == resources.KeyOld && !used[id] {
-				changes = append(changes, store.DeleteKey(id))
-			}
-		}
+	err := s.relate(ctx, func(now *store.State) (changes []store.Change, err error) {
+		state = now
+		changes, dropped = s.spent(now)
 		return changes, nil
 	})
 	if err != nil {
@@ -205,11 +189,32 @@ func (s *Server) retire(ctx context.Context) (resources.Rotation, error) {
 	return rotation, s.Keys.Change(resources.Keyring{Drop: dropped})
 }
 
-// reseal seals some of what is sealed with another key than the current one.
-func (s *Server) reseal(state *store.State) (changes []store.Change, more bool, err error) {
+// spent finds the keys that nothing is sealed with any more: changes take them from
+// the store, and dropped are those of this server's ring.
+func (s *Server) spent(state *store.State) (changes []store.Change, dropped []string) {
+	used := map[string]bool{}
+	for _, c := range state.Contents {
+		used[c.Key] = true
+	}
+	for _, id := range slices.Sorted(maps.Keys(state.Keys)) {
+		if state.Keys[id].State == resources.KeyOld && !used[id] {
+			changes = append(changes, store.DeleteKey(id))
+		}
+	}
+	for _, k := range s.Keys.Keys() {
+		if record, found := state.Keys[k.ID]; !used[k.ID] && (!found || record.State == resources.KeyOld) {
+			dropped = append(dropped, k.ID)
+		}
+	}
+	return changes, dropped
+}
+
+// reseal seals some of what is sealed with another key than the current one. What
+// is sealed with a key that is gone is lost.
+func (s *Server) reseal(state *store.State) (changes []store.Change, lost []string, more bool, err error) {
 	current, found := keyOf(state, resources.KeyCurrent)
 	if !found {
-		return nil, false, nil
+		return nil, nil, false, nil
 	}
 	size := resources.Bytes(0)
 	for _, version := range slices.Sorted(maps.Keys(state.Contents)) {
@@ -217,20 +222,24 @@ func (s *Server) reseal(state *store.State) (changes []store.Change, more bool, 
 		if content.Key == current {
 			continue
 		}
+		if !s.Keys.Has(content.Key) {
+			lost = append(lost, version)
+			continue
+		}
 		if size += resources.Bytes(len(content.Sealed)); len(changes) > 0 && (size > resealAtOnce || len(changes) == store.BatchSize) {
-			return changes, true, nil
+			return changes, lost, true, nil
 		}
 		value, err := s.Keys.Open(content)
 		if err != nil {
-			return nil, false, err
+			return nil, nil, false, err
 		}
 		sealed, err := s.Keys.Seal(current, version, value)
 		if err != nil {
-			return nil, false, err
+			return nil, nil, false, err
 		}
 		changes = append(changes, store.PutContent(sealed))
 	}
-	return changes, false, nil
+	return changes, lost, false, nil
 }
 
 // others are the servers but this one, sorted by node.
@@ -266,7 +275,7 @@ func (s *Server) fetchKeys(ctx context.Context, state *store.State) error {
 	}
 	for id, record := range state.Keys {
 		if record.State != resources.KeyNext && !s.Keys.Has(id) {
-			return errors.Join(append(failures, fmt.Errorf("no server that answers has key %s: restore it from a snapshot, or put all secrets and configs again", id))...)
+			return errors.Join(append(failures, fmt.Errorf("no server that answers has key %s: start those that have it, or else make another key (skerry secrets rotate-key) and put what is lost again, with a new version", id))...)
 		}
 	}
 	return nil

@@ -175,8 +175,9 @@ func (s *Server) deleteConfig(r *http.Request) (any, error) {
 // seal seals a value as the next version of a content, unless it is that of the
 // present version.
 func (s *Server) seal(state *store.State, key, content string, number *int, value []byte) ([]store.Change, error) {
-	if *number > 0 {
-		present, err := s.Keys.Open(state.Contents[resources.ContentVersion(content, *number)])
+	// What is sealed with a key that is gone is no more than another value.
+	if sealed := state.Contents[resources.ContentVersion(content, *number)]; s.Keys.Has(sealed.Key) {
+		present, err := s.Keys.Open(sealed)
 		if err != nil {
 			return nil, err
 		}

@@ -223,9 +223,8 @@ func TestNothingIsSealedBeforeEveryServerHasTheKey(t *testing.T) {
 	if _, err := c.Nodes(t.Context()); err != nil { // it leads
 		t.Fatal(err)
 	}
-	// Not by the client, which tries again for a while.
 	err := c.server.haveKey(t.Context())
-	refused(t, err, http.StatusServiceUnavailable, "the one on node other did not take it", "it is down")
+	refused(t, err, http.StatusConflict, "the one on node other did not take it", "it is down")
 	if state := c.state(t); len(state.Contents) != 0 {
 		t.Errorf("the store has %v", state.Contents)
 	}
@@ -239,7 +238,7 @@ func TestNothingIsSealedBeforeEveryServerHasTheKey(t *testing.T) {
 
 	up.Store(false)
 	_, err = c.server.introduce(t.Context(), time.Now())
-	refused(t, err, http.StatusServiceUnavailable, "node other")
+	refused(t, err, http.StatusConflict, "node other")
 	opens(t, "after a rotation that failed", other, c.state(t), 2)
 	if _, err := c.PutSecret(t.Context(), resources.Secret{Name: "second", Value: "word"}); err != nil {
 		t.Fatal(err)
@@ -298,4 +297,42 @@ func TestARotationIsFinishedByTheNextLeader(t *testing.T) {
 	if n := len(c.server.Keys.Keys()); n != 1 || len(c.state(t).Keys) != 1 {
 		t.Errorf("%d keys are left", n)
 	}
+}
+
+// Where no server has the key any more, another one is made, and what is lost is put
+// again.
+func TestAKeyThatIsLost(t *testing.T) {
+	onAClock(t, admitting(t, "n1"), func(t *testing.T, s *Server) {
+		a := &agents{Server: s}
+		a.join(t, "n1")
+		a.putDB(t, "one", 1)
+		service := web(1)
+		service.Secrets = []resources.SecretMount{{Secret: "db"}}
+		a.put(t, service)
+		a.live(t, 10*time.Second)
+		for _, k := range s.Keys.Keys() {
+			if err := s.Keys.Change(resources.Keyring{Drop: []string{k.ID}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if has := a.contents(t, "n1"); len(has) > 0 {
+			t.Errorf("without the key, the node is told %v", has)
+		}
+		err := tryAsk(t, s, http.MethodPut, "/v1/secrets/db", resources.Secret{Name: "db", Value: "two", Version: 2})
+		if err == nil || !strings.Contains(err.Error(), "skerry secrets rotate-key") {
+			t.Errorf("a put without the key: %v", err)
+		}
+		rotation := ask[resources.Rotation](t, s, http.MethodPost, "/v1/cluster/keys/rotation", nil)
+		if diff := cmp.Diff([]string{"secret/db/1"}, rotation.Lost); diff != "" {
+			t.Errorf("lost (-want +got):\n%s", diff)
+		}
+		a.putDB(t, "one", 2)
+		a.live(t, 30*time.Second)
+		if diff := cmp.Diff(map[string]string{"secret/db/2": "one"}, a.contents(t, "n1")); diff != "" {
+			t.Errorf("the node has (-want +got):\n%s", diff)
+		}
+		if last := ask[resources.Rotation](t, s, http.MethodPost, "/v1/cluster/keys/rotation", nil); len(last.Lost) > 0 || len(s.Keys.Keys()) != 1 {
+			t.Errorf("in the end: %+v", last)
+		}
+	})
 }

@@ -24,6 +24,9 @@ var commands = map[string]func(s *scenario, words []string) []string{
 	"volume":    (*scenario).putVolume,
 	"forget":    (*scenario).forget,
 	"join":      (*scenario).join,
+	"secret":    (*scenario).putSecret,
+	"rotate":    (*scenario).rotateKey,
+	"reads":     (*scenario).reads,
 	"advance":   (*scenario).advance,
 	"status":    (*scenario).status,
 	"show":      (*scenario).show,
@@ -202,6 +205,8 @@ func (s *scenario) set(service *resources.Service, key, value string) {
 		service.Ports = []resources.Port{{Target: s.number(value)}}
 	case "image":
 		service.Image = image(service.Name, value)
+	case "secret":
+		service.Secrets = []resources.SecretMount{{Secret: value, Env: "SECRET"}}
 	case "mode":
 		service.Mode = value
 	case "restart":
@@ -237,6 +242,34 @@ func (s *scenario) putLoad(words []string) []string {
 	parse(s, &load, words[1])
 	s.demands(words[0], float64(load))
 	return nil
+}
+
+func (s *scenario) putSecret(words []string) []string {
+	return problem(s.ask(func(ctx context.Context) error {
+		_, err := s.PutSecret(ctx, resources.Secret{Name: words[0], Value: words[1]})
+		return err
+	}))
+}
+
+func (s *scenario) rotateKey([]string) []string {
+	return problem(s.ask(func(ctx context.Context) error {
+		_, err := s.RotateKey(ctx)
+		return err
+	}))
+}
+
+// reads tells what the containers of a service that run have of its secret.
+func (s *scenario) reads(words []string) []string {
+	var lines []string
+	for _, m := range s.nodes() {
+		for _, one := range m.containers.replicas() {
+			if one.Running && one.replica.Service == words[0] {
+				lines = append(lines, label(one.replica)+" on "+m.name+" has "+one.replica.Template.Env["SECRET"])
+			}
+		}
+	}
+	slices.Sort(lines)
+	return lines
 }
 
 func problem(err error) []string {

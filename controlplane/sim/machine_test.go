@@ -11,6 +11,7 @@ import (
 
 	"github.com/skerry-io/skerry/controlplane/agent"
 	"github.com/skerry-io/skerry/controlplane/client"
+	"github.com/skerry-io/skerry/controlplane/seal"
 	"github.com/skerry-io/skerry/controlplane/server"
 	"github.com/skerry-io/skerry/resources"
 )
@@ -25,6 +26,8 @@ type machine struct {
 	// containers is nil for a machine that is no node.
 	containers *containers
 	capacity   resources.Capacity
+	// keys are on the machine's disk.
+	keys *seal.Ring
 
 	mu      sync.Mutex // guards all below
 	up      bool
@@ -222,7 +225,7 @@ func (m *machine) startServer() {
 	s := server.New(server.Config{
 		Cluster: c.config, Self: m.address(), Store: member{c.members, m}, Election: ballot{c.election, m}, Images: noImages{},
 		Resolve: func(context.Context, string, map[string]server.Access) (string, error) { return "", nil },
-		Log:     c.log.With("server", m.name), Dial: m.dialServer, Ticks: ticks,
+		Log:     c.log.With("server", m.name), Dial: m.dialServer, Ticks: ticks, Keys: m.keys,
 	})
 	at := c.network.listen(m)
 	p := begin(func(ctx context.Context) {
@@ -280,7 +283,7 @@ func (c *cluster) newNode(name string, capacity resources.Capacity, labels map[s
 }
 
 func (c *cluster) newMachine(name string) *machine {
-	m := &machine{name: name, id: resources.NodeID(name), cluster: c, running: make(chan struct{})}
+	m := &machine{name: name, id: resources.NodeID(name), cluster: c, running: make(chan struct{}), keys: seal.NewRing()}
 	close(m.running)
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -118,7 +118,7 @@ func TestRegistries(t *testing.T) {
 		}
 		tf.Settled(t)
 	})
-	conf := filepath.Join(d.Podman.RegistriesDir(), "50-skerry.conf")
+	conf := filepath.Join(d.Podman.RegistriesDir(), "skerry-cluster.conf")
 	step("the cluster logs in, to a mirror too", func(t *testing.T) {
 		tf.Configure(t, text(`{
     "127.0.0.1:6000"        = { insecure = true, username = "puller", password = var.own }

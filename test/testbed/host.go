@@ -152,7 +152,7 @@ func (h *Host) PowerOff(t testing.TB) {
 
 // registriesConf is where its Podman learns how registries are reached.
 func (h *Host) registriesConf() string {
-	return filepath.Join(h.Podman.RegistriesDir(), "50-skerry.conf")
+	return filepath.Join(h.Podman.RegistriesDir(), "skerry-cluster.conf")
 }
 
 // Logs is what skerry on the host has said.
