@@ -30,7 +30,6 @@ var configs = inside[ConfigFile, resources.ConfigStatus]{
 	kind:  "config",
 	where: func(f *ConfigFile) (*string, string) { return &f.Cluster, f.Name },
 	find:  (*client.Server).Config,
-	adopt: adoptConfig,
 	fill:  (*ConfigFile).fill,
 	remove: func(ctx context.Context, server *client.Server, name string) ([]string, error) {
 		used := func(s resources.ConfigStatus) bool { return len(s.Services) > 0 }
@@ -122,13 +121,4 @@ func (f *ConfigFile) fill(status resources.ConfigStatus) []string {
 		f.Content = string(status.Content)
 	}
 	return nil
-}
-
-// adoptConfig finds a config that an import can write into the user's configuration.
-func adoptConfig(server *client.Server, ctx context.Context, name string) (resources.ConfigStatus, error) { //nolint:revive // in the order of a method's
-	status, err := server.Config(ctx, name)
-	if err == nil && !utf8.Valid(status.Content) {
-		err = fmt.Errorf("import: config %s is not text, and so comes from a file that nobody knows here; make it anew", name)
-	}
-	return status, err
 }
