@@ -159,6 +159,10 @@ func (h *Host) PowerOff(t testing.TB) {
 	h.End(os.Kill)
 	h.Podman.PowerOff(t)
 	h.forget(t)
+	if h.bed != nil {
+		// It goes with the host's namespace, and the kernel takes its time for that.
+		exec.Command("ip", "-n", h.bed.namespace, "link", "delete", port(h.number)).Run() //nolint:errcheck // it may have gone
+	}
 }
 
 // Logs is the file of what skerry on the host has said.
