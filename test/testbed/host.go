@@ -3,7 +3,6 @@ package testbed
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -149,10 +148,6 @@ func (h *Host) PowerOff(t testing.TB) {
 	h.runs.end(t, syscall.SIGKILL, all...)
 	h.Podman.PowerOff(t)
 	h.forget(t)
-	if h.bed != nil {
-		// It goes with the host's namespace, and the kernel takes its time for that.
-		exec.Command("ip", "-n", h.bed.namespace, "link", "delete", port(h.number)).Run() //nolint:errcheck // it may have gone
-	}
 }
 
 // registriesConf is where its Podman learns how registries are reached.
