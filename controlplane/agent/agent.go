@@ -89,13 +89,18 @@ type ControlPlane interface {
 // Server is the part of the server's API that an agent calls.
 type Server interface {
 	Membership
+	Reports
 	PutNode(ctx context.Context, node resources.NodeInfo) error
-	Pulse(ctx context.Context, id resources.NodeID) error
-	PutStatus(ctx context.Context, id resources.NodeID, statuses []resources.ReplicaStatus, applied int64) error
-	PutSamples(ctx context.Context, id resources.NodeID, samples []resources.Sample) error
 	WatchAssignment(ctx context.Context, id resources.NodeID, see func(resources.Assignment)) error
 	WatchNetwork(ctx context.Context, id resources.NodeID, see func(resources.NetworkMap)) error
 	VolumeRemoved(ctx context.Context, id resources.NodeID, name string) error
+}
+
+// Reports are what a node says of its replicas.
+type Reports interface {
+	Pulse(ctx context.Context, id resources.NodeID) error
+	PutStatus(ctx context.Context, id resources.NodeID, statuses []resources.ReplicaStatus, applied int64) error
+	PutSamples(ctx context.Context, id resources.NodeID, samples []resources.Sample) error
 }
 
 // Membership is how a node stays in its cluster, and leaves it.
