@@ -114,6 +114,23 @@ func testLogStream(t *testing.T, n node) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+	// What a run wrote is told from what the next one writes.
+	before, second := time.Now(), new(strings.Builder)
+	if _, err := n.Start(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		options resources.LogOptions
+		want    string
+	}{
+		{resources.LogOptions{Tail: -1, Until: before}, "listening on :8080\nbye\n"},
+		{resources.LogOptions{Tail: 1, Until: before}, "bye\n"},
+	} {
+		second.Reset()
+		if err := n.StreamLogs(ctx, id, c.options, second); err != nil || second.String() != c.want {
+			t.Errorf("the log for %+v is %q, %v", c.options, second, err)
+		}
+	}
 	// One that nobody reads any more ends.
 	if err := n.StreamLogs(ctx, id, resources.LogOptions{Tail: -1}, brokenPipe{}); !errors.Is(err, io.ErrClosedPipe) {
 		t.Error(err)

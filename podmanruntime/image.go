@@ -19,9 +19,9 @@ import (
 
 // Pull makes the image present on the node, as the policy says (`missing`,
 // `always`, `never`; empty is missing). A digest (`sha256:HEX`) pins what is
-// pulled, and may be empty. What was pulled outlives a power loss. The error is
-// a *resources.Failure.
-func (r *Runtime) Pull(ctx context.Context, image, digest, policy string) error {
+// pulled, and may be empty. The logins are those of registries that ask for one. What
+// was pulled outlives a power loss. The error is a *resources.Failure.
+func (r *Runtime) Pull(ctx context.Context, image, digest, policy string, logins ...resources.Login) error {
 	ctx, err := r.connect(ctx)
 	if err != nil {
 		return err
@@ -43,6 +43,14 @@ func (r *Runtime) Pull(ctx context.Context, image, digest, policy string) error 
 	}
 	// The policy of the API has another default in each version of Podman.
 	options := new(images.PullOptions).WithQuiet(true).WithPolicy("always")
+	if len(logins) > 0 {
+		file, err := r.authFile(logins)
+		if err != nil {
+			return fmt.Errorf("pull image %s: %w", reference, err)
+		}
+		defer os.Remove(file) //nolint:errcheck // it is in memory
+		options = options.WithAuthfile(file)
+	}
 	pulled, err := images.Pull(ctx, reference, options)
 	if err != nil {
 		return &resources.Failure{Reason: resources.ReasonImagePull, Err: fmt.Errorf("pull image %s: %w", reference, err)}

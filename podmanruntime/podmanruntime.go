@@ -36,6 +36,12 @@ type Runtime struct {
 	// Namespaces is the directory of the replicas' network namespaces: a file for
 	// each, called after the replica's ID. Only replicas with addresses need it.
 	Namespaces string
+	// Memory is a directory in memory, for what Podman's bindings read from a file and
+	// nobody else may.
+	Memory string
+	// RegistriesConf is the file of how registries are reached, which Podman reads
+	// beside its own.
+	RegistriesConf string
 
 	socketURI string
 

@@ -5,12 +5,15 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
 
+	"github.com/containers/podman/v4/pkg/bindings/containers"
 	"github.com/containers/podman/v4/pkg/bindings/volumes"
 	"github.com/containers/podman/v4/pkg/domain/entities"
+	"github.com/containers/podman/v4/pkg/specgen"
 	"golang.org/x/sys/unix"
 
 	"github.com/skerry-io/skerry/resources"
@@ -46,6 +49,8 @@ func (r *Runtime) PutVolume(ctx context.Context, v resources.RuntimeVolume) erro
 		return fmt.Errorf("make volume %s: Podman has a volume %s that is not skerry's: remove or rename it", v.Name, volumeName(v.Name))
 	case there.Labels[labelMadeFrom] == from:
 		return nil
+	case there.Driver != resources.DriverLocal:
+		return fmt.Errorf("make volume %s: the node has it from volume plugin %s, with other options: give the volume another name, or remove it there, with its data: podman volume rm %s", v.Name, there.Driver, volumeName(v.Name))
 	default:
 		if err := removeVolume(ctx, v.Name); err != nil {
 			return err
@@ -71,7 +76,7 @@ func madeFrom(v resources.RuntimeVolume) (string, error) {
 }
 
 // RemoveVolume removes a volume that no container has; an absent one is no error.
-// What a bind of it leads to stays as it is.
+// What a bind of it leads to stays as it is, and so does the volume of a plugin.
 func (r *Runtime) RemoveVolume(ctx context.Context, name string) error {
 	ctx, err := r.connect(ctx)
 	if err != nil {
@@ -87,6 +92,10 @@ func removeVolume(ctx context.Context, name string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("look for volume %s: %w", name, err)
+	}
+	if there.Driver != resources.DriverLocal {
+		// The plugin would remove the data, which others may have.
+		return nil
 	}
 	// Podman removes all that is in the volume's directory, and counts itself
 	// whether anything is mounted there. It has lost count where it was killed.
@@ -114,6 +123,61 @@ func unmount(dir string) error {
 		}
 	}
 	return nil
+}
+
+// transferName is the name of the container that has a volume mounted and never
+// runs.
+func transferName(name string) string { return "skerry-transfer-" + name }
+
+// MountVolume mounts a volume, and gives the directory where it is until release is
+// called. Podman mounts volumes for containers only: one of the replica's image is
+// prepared to run, and does not. What an earlier one has left is removed.
+func (r *Runtime) MountVolume(ctx context.Context, v resources.RuntimeVolume, replica resources.Replica) (dir string, release func(context.Context) error, err error) {
+	if err := r.PutVolume(ctx, v); err != nil {
+		return "", nil, err
+	}
+	ctx, err = r.connect(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	name := transferName(v.Name)
+	if err := remove(ctx, name); err != nil {
+		return "", nil, err
+	}
+	release = func(ctx context.Context) error {
+		ctx, err := r.connect(ctx)
+		if err != nil {
+			return err
+		}
+		return remove(ctx, name)
+	}
+	if dir, err = mountFor(ctx, name, v.Name, replica); err != nil {
+		return "", nil, errors.Join(fmt.Errorf("mount volume %s: %w", v.Name, err), release(context.WithoutCancel(ctx)))
+	}
+	return dir, release, nil
+}
+
+func mountFor(ctx context.Context, container, volume string, replica resources.Replica) (string, error) {
+	t := replica.Template
+	s := specgen.NewSpecGenerator(imageReference(t.Image, replica.ImageDigest), false)
+	s.Name = container
+	// The program has to be there, though it is never run.
+	s.Entrypoint, s.Command, s.WorkDir = t.Entrypoint, t.Command, t.WorkingDir
+	s.Labels = map[string]string{LabelVolume: volume}
+	s.NetNS = specgen.Namespace{NSMode: specgen.NoNetwork}
+	s.LogConfiguration = &specgen.LogConfig{Driver: "none"}
+	s.Volumes = []*specgen.NamedVolume{{Name: volumeName(volume), Dest: "/skerry-volume", Options: []string{"nocopy"}}}
+	if _, err := containers.CreateWithSpec(ctx, s, nil); err != nil {
+		return "", err
+	}
+	if err := containers.ContainerInit(ctx, container, nil); err != nil {
+		return "", err
+	}
+	there, err := volumes.Inspect(ctx, volumeName(volume), nil)
+	if err != nil {
+		return "", err
+	}
+	return there.Mountpoint, nil
 }
 
 // ListVolumes gives the names of skerry's volumes.

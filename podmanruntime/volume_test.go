@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/skerry-io/skerry/resources"
+	"github.com/skerry-io/skerry/test/volumeplugin"
 )
 
 // bound is a volume whose data is in a directory.
@@ -126,5 +127,82 @@ func testVolumeReadOnly(t *testing.T, n node) {
 	}
 	if err := n.Remove(t.Context(), container); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A volume can be reached though no container runs that mounts it, and is let go
+// again.
+func testMountedVolume(t *testing.T, n node) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "row"), []byte("one"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := resources.Replica{Template: resources.Template{Image: n.image}}
+	for range 2 {
+		at, release, err := n.MountVolume(t.Context(), bound("reached", dir), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text := reads(t, filepath.Join(at, "row")); text != "one" {
+			t.Errorf("it holds %q", text)
+		}
+		// An agent that ends leaves it mounted; the next one finds it so.
+		if _, release, err = n.MountVolume(t.Context(), bound("reached", dir), r); err != nil {
+			t.Fatal(err)
+		}
+		if err := release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := n.RemoveVolume(t.Context(), "reached"); err != nil {
+		t.Error(err)
+	}
+	if all, err := n.List(t.Context()); err != nil || slices.ContainsFunc(all, func(c resources.Container) bool { return c.Replica == "" }) {
+		t.Errorf("the runtime lists %+v, %v", all, err)
+	}
+}
+
+// The data of a plugin's volume is the plugin's, and outlives what a node does.
+func testVolumePlugin(t *testing.T, n node) {
+	p := volumeplugin.Start(t)
+	n.service.AddVolumePlugin(t, "plugin", p.Socket)
+	made := resources.RuntimeVolume{Name: "plugged", Driver: "plugin", Options: map[string]string{"kind": "fast"}}
+	for range 2 {
+		if err := n.PutVolume(t.Context(), made); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(made.Options, p.Options("skerry-plugged")); diff != "" {
+		t.Errorf("the plugin's options (-want +got):\n%s", diff)
+	}
+	container, _ := n.run(t, "plugged-0-a", func(t *resources.Template) {
+		t.Mounts = []resources.Mount{{Volume: "plugged", Path: "/data", CopyUp: true}}
+	})
+	n.writes(t, container, "/data/row", "one")
+	at, release, err := n.MountVolume(t.Context(), made, n.replica(t, "plugged-0-b", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := reads(t, filepath.Join(at, "row")); text != "one\n" {
+		t.Errorf("it holds %q", text)
+	}
+	if err := release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Remove(t.Context(), container); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.RemoveVolume(t.Context(), "plugged"); err != nil {
+		t.Fatal(err)
+	}
+	made.Options = map[string]string{"kind": "slow"}
+	if err := n.PutVolume(t.Context(), made); err == nil || !strings.Contains(err.Error(), "podman volume rm skerry-plugged") {
+		t.Errorf("another one of the name: %v", err)
+	}
+	if text := reads(t, filepath.Join(p.Dir, "skerry-plugged", "row")); text != "one\n" {
+		t.Errorf("afterwards it holds %q", text)
+	}
+	if slices.Contains(p.Calls(), "VolumeDriver.Remove skerry-plugged") {
+		t.Error("the plugin was asked to remove the volume")
 	}
 }

@@ -143,12 +143,25 @@ func (c *Connections) assemble(ctx context.Context, spec *Cluster, machines []ma
 			return nil, err
 		}
 	}
+	if err := putRegistries(ctx, control, spec); err != nil {
+		return nil, err
+	}
 	spec.Endpoint = resources.FormatEndpoints(servers)
 	spec.Nodes = nil
 	for _, node := range nodes {
 		spec.Nodes = append(spec.Nodes, string(node))
 	}
 	return c.machines.Server(servers...), nil
+}
+
+// putRegistries says how registries are reached. A control plane of an earlier
+// version, which can't be told, is left alone where there is nothing to say.
+func putRegistries(ctx context.Context, control *client.Server, spec *Cluster) error {
+	err := control.PutRegistries(ctx, spec.Registries)
+	if api.IsNotImplemented(err) && len(spec.Registries) == 0 {
+		return nil
+	}
+	return err
 }
 
 // founded returns the control plane of the cluster: that of any node that runs
@@ -292,7 +305,7 @@ func readCluster(ctx context.Context, c *Connections, spec *Cluster) (definition
 		if _, nodes, err := m.look(ctx); err == nil && len(nodes) > 0 {
 			spec.Version = runs(nodes)
 			reading.Warnings = conditions(nodes)
-			if c.anyExpired(ctx, machines, nodes) {
+			if c.anyExpired(ctx, machines, nodes) || anyUnknown(machines, nodes) {
 				spec.Endpoint = "" // an apply gives the node a new certificate
 			}
 		}
@@ -309,6 +322,14 @@ func conditions(nodes []resources.NodeStatus) []string {
 		}
 	}
 	return all
+}
+
+// anyUnknown is true where the control plane does not know one of the machines: it
+// was forgotten (skerry node forget), and is wanted nevertheless.
+func anyUnknown(machines []machine, nodes []resources.NodeStatus) bool {
+	return slices.ContainsFunc(machines, func(m machine) bool {
+		return m.Node != "" && !slices.ContainsFunc(nodes, func(n resources.NodeStatus) bool { return n.ID == m.Node })
+	})
 }
 
 // takesPart tells whether a machine does for the cluster what it should. It is an

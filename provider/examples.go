@@ -26,6 +26,12 @@ var examples = map[string]map[string]any{
 	"volume": {
 		"cluster": "${home.endpoint}", "name": "database", "constraints": []any{"disk==ssd"},
 	},
+	"secret": {
+		"cluster": "${home.endpoint}", "name": "password", "value": "${password.value}", "version": number(1),
+	},
+	"config": {
+		"cluster": "${home.endpoint}", "name": "settings", "content": "workers = 4\n",
+	},
 	"image": {
 		"cluster": "${home.endpoint}", "name": "web", "archive": "build/web.tar",
 	},

@@ -116,7 +116,7 @@ const unusedPatience = 30 * time.Second
 
 // removeUnused removes what services use, once none does.
 func removeUnused[S any](ctx context.Context, name string, remove func(context.Context, string) error,
-	watch func(context.Context, string, func(S) (more bool, err error)) error, services func(S) []string,
+	watch func(context.Context, string, func(S) (more bool, err error)) error, used func(S) bool,
 ) error {
 	refused := remove(ctx, name)
 	if !api.IsConflict(refused) {
@@ -124,7 +124,7 @@ func removeUnused[S any](ctx context.Context, name string, remove func(context.C
 	}
 	waiting, cancel := context.WithTimeout(ctx, unusedPatience)
 	defer cancel()
-	err := watch(waiting, name, func(status S) (bool, error) { return len(services(status)) > 0, nil })
+	err := watch(waiting, name, func(status S) (bool, error) { return used(status), nil })
 	switch {
 	case errors.Is(err, api.ErrGone) || api.IsNotFound(err):
 		return nil

@@ -23,8 +23,8 @@ var networks = inside[Network, resources.NetworkStatus]{
 	find:  (*client.Server).Network,
 	fill:  (*Network).fill,
 	remove: func(ctx context.Context, server *client.Server, name string) ([]string, error) {
-		services := func(s resources.NetworkStatus) []string { return s.Services }
-		return nil, removeUnused(ctx, name, server.DeleteNetwork, server.WatchNetworkStatus, services)
+		used := func(s resources.NetworkStatus) bool { return len(s.Services) > 0 }
+		return nil, removeUnused(ctx, name, server.DeleteNetwork, server.WatchNetworkStatus, used)
 	},
 }
 

@@ -253,7 +253,7 @@ func (c *Connections) leave(ctx context.Context, n *Node, vm *libvirtnodes.VM) e
 	}
 	ctx, cancel := context.WithTimeout(ctx, leavePatience)
 	defer cancel()
-	err = c.machines.Agent(endpoint).Leave(ctx)
+	err = c.machines.Agent(endpoint).Leave(ctx, true)
 	// One that is silent has nothing to say, and one of an earlier version can't.
 	if client.IsUnreachable(err) || api.IsNotFound(err) {
 		return nil

@@ -24,7 +24,7 @@ func New(log *slog.Logger, version string) (*definition.Provider, error) {
 		return nil, err
 	}
 	for _, define := range []func(map[string]string) (*definition.Definition, error){
-		node.Define, cluster.Define, network.Define, volume.Define, image.Define, service.Define,
+		node.Define, cluster.Define, network.Define, volume.Define, secret.Define, configFile.Define, image.Define, service.Define,
 	} {
 		d, err := define(docs)
 		if err != nil {

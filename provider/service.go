@@ -22,6 +22,8 @@ type Service struct {
 	Revision int `json:"revision,omitempty" iac:"computed,volatile"`
 	// Digest that the revision's image was resolved to.
 	ImageDigest string `json:"image_digest,omitempty" iac:"computed,volatile"`
+	// How many replicas there are to be now: `replicas`, or what `autoscale` has made of it, or the nodes of a global service.
+	CurrentReplicas int `json:"current_replicas,omitempty" iac:"computed,volatile"`
 	// How many replicas of the revision run.
 	ReadyReplicas int `json:"ready_replicas,omitempty" iac:"computed,volatile"`
 	// Where the service stands: `running`, `rolling` or `failed`.
@@ -67,7 +69,7 @@ func checkService(s *Service) resources.Problems {
 
 func (s *Service) fill(status resources.ServiceStatus) {
 	s.Revision, s.ImageDigest = status.Revision, status.ImageDigest
-	s.ReadyReplicas, s.State = status.Ready, string(status.State)
+	s.CurrentReplicas, s.ReadyReplicas, s.State = status.Count, status.Ready, string(status.State)
 	s.Addresses, s.VirtualIPs = nil, map[string]string{}
 	for _, has := range status.VirtualIPs {
 		s.VirtualIPs[has.Network] = has.Address.String()
@@ -84,7 +86,7 @@ func (s *Service) take(status resources.ServiceStatus) []string {
 	s.Service = status.Service
 	s.fill(status)
 	// A plan compares what is wanted, and would call this up to date.
-	if status.State == resources.ServiceFailed {
+	if status.State == resources.ServiceFailed || status.State == resources.ServiceWaiting {
 		return []string{fmt.Sprintf("service %s does not run as it is wanted: %s", s.Name, status.Message)}
 	}
 	return nil
@@ -123,7 +125,7 @@ func putService(ctx context.Context, c *Connections, s *Service) error {
 		return fmt.Errorf("service %s was removed while it was waited for", s.Name)
 	}
 	if err != nil && ctx.Err() != nil {
-		return fmt.Errorf("service %s has %d of %d replicas running: %w%s", s.Name, status.Ready, s.Replicas, context.Cause(ctx), where(status))
+		return fmt.Errorf("service %s has %d of %d replicas running: %w%s", s.Name, status.Ready, status.Count, context.Cause(ctx), where(status))
 	}
 	return err
 }
@@ -132,18 +134,18 @@ func putService(ctx context.Context, c *Connections, s *Service) error {
 // nothing, or what went wrong. A rollback is waited for as well, so that the
 // error tells what runs in the end.
 func outcome(revision int, now resources.ServiceStatus) (more bool, err error) {
-	name := now.Service.Name
+	name, failed := now.Service.Name, now.State == resources.ServiceFailed || now.State == resources.ServiceWaiting
 	back := now.Revision > revision && now.RolledBack == revision
 	switch {
 	case now.Revision > revision && !back:
 		return false, fmt.Errorf("service %s was changed by somebody else meanwhile: revision %d came after revision %d; plan again", name, now.Revision, revision)
 	case back && now.State == resources.ServiceRunning:
 		return false, fmt.Errorf("service %s: %s\nRevision %d runs in its place, with what ran before. Correct the service, and apply again", name, now.Message, now.Revision)
-	case back && now.State == resources.ServiceFailed:
+	case back && failed:
 		return false, fmt.Errorf("service %s: its rollback to what ran before can't run either: %s", name, now.Message)
-	case now.State == resources.ServiceFailed && now.Stable > 0 && now.Stable != revision:
+	case failed && now.Stable > 0 && now.Stable != revision:
 		return false, fmt.Errorf("service %s: revision %d can't run: %s\nThe rollout is paused (update.on_failure): what ran before goes on as far as it was not replaced, and the rollout goes on once the new replicas run", name, revision, now.Message)
-	case now.State == resources.ServiceFailed:
+	case failed:
 		return false, fmt.Errorf("service %s can't run: %s", name, now.Message)
 	default:
 		return now.State != resources.ServiceRunning, nil

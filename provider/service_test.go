@@ -59,7 +59,7 @@ func controlPlane(t *testing.T) string {
 		Cluster: resources.ClusterConfig{ID: "0123456789abcdef", Name: "home"}, Store: &store.Memory{}, Log: slog.New(slog.DiscardHandler),
 		Self:    resources.ServerAddress{Node: "n1"},
 		Images:  noImages{http.NotFoundHandler()},
-		Resolve: func(context.Context, string) (string, error) { return "", nil },
+		Resolve: func(context.Context, string, map[string]server.Access) (string, error) { return "", nil },
 	})
 	dir, err := os.MkdirTemp("", "skerry") //nolint:usetesting // t.TempDir's path is too long for a unix socket
 	if err != nil {
@@ -186,5 +186,34 @@ func TestAFailedRolloutIsAnError(t *testing.T) {
 	}
 	if warnings, err := services.delete(t.Context(), connections, s); err != nil || len(warnings) > 0 {
 		t.Error(warnings, err)
+	}
+}
+
+// The count of an autoscaled service is no difference to what the user wrote, and
+// other bounds hold with the apply that brings them.
+func TestTheCountOfAnAutoscaledServiceIsNoDrift(t *testing.T) {
+	connections, err := connect(slog.New(slog.DiscardHandler), "1.2.3")(t.Context(), &Settings{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(connections.machines.Close)
+	s := &Service{Cluster: controlPlane(t)}
+	s.Name, s.Replicas, s.Image, s.Autoscale = "web", 1, "localhost/web:1", &resources.Autoscale{Min: 1, Max: 5, CPU: 50}
+	s.SetDefaults()
+	if err := createService(t.Context(), connections, s); err != nil {
+		t.Fatal(err)
+	}
+	planned := *s
+	planned.Autoscale = &resources.Autoscale{Min: 3, Max: 5, CPU: 50}
+	if err := service.Update(t.Context(), connections, s, &planned); err != nil {
+		t.Fatal(err)
+	}
+	if planned.ReadyReplicas != 3 || planned.CurrentReplicas != 3 || planned.Replicas != 1 || planned.Revision != 1 {
+		t.Errorf("after the update: %+v", planned)
+	}
+	now := &Service{Cluster: s.Cluster}
+	now.Name = s.Name
+	if _, err := services.read(t.Context(), connections, now); err != nil || now.CurrentReplicas != 3 || now.Replicas != 1 {
+		t.Errorf("what is read: %+v, %v", now, err)
 	}
 }

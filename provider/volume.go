@@ -40,12 +40,21 @@ var volume = definition.Resource[*Connections, Volume]{
 		checkCluster(&p, v.Cluster)
 		return p
 	},
-	Plan:   volumes.plan,
+	Plan:   planVolume,
 	Create: putVolume,
 	Read:   volumes.read,
 	Update: func(ctx context.Context, c *Connections, _, v *Volume) error { return putVolume(ctx, c, v) },
 	Delete: volumes.delete,
 	Import: volumes.importer,
+}
+
+func planVolume(ctx context.Context, c *Connections, p *definition.Planning[Volume]) resources.Problems {
+	problems := volumes.plan(ctx, c, p)
+	// The control plane knows for sure whether there is data.
+	if p.Prior != nil && p.Known("size") && p.Prior.Node != "" && p.Planned.Size < p.Prior.Size {
+		problems.Addf("size", "was %s, and the volume on node %s can't shrink; make a smaller volume, and restore a backup of this one there", p.Prior.Size, p.Prior.Node)
+	}
+	return problems
 }
 
 func (v *Volume) fill(status resources.VolumeStatus) []string {
@@ -75,8 +84,8 @@ func removeVolume(ctx context.Context, server *client.Server, name string) ([]st
 	if err != nil {
 		return nil, err
 	}
-	services := func(s resources.VolumeStatus) []string { return s.Services }
-	return keptData(status), removeUnused(ctx, name, server.DeleteVolume, server.WatchVolume, services)
+	used := func(s resources.VolumeStatus) bool { return len(s.Services) > 0 }
+	return keptData(status), removeUnused(ctx, name, server.DeleteVolume, server.WatchVolume, used)
 }
 
 // keptData says where the data of a volume stays that is removed.

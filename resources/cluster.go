@@ -17,6 +17,8 @@ type Cluster struct {
 	Servers []string `json:"servers"`
 	// Endpoints of the nodes that run containers only, of either kind. Servers run containers too.
 	Workers []string `json:"workers,omitempty" iac:"optional"`
+	// How registries are reached that images of services come from, by host, such as `docker.io` or `registry.lan:5000`.
+	Registries map[string]RegistryAccess `json:"registries,omitempty" iac:"optional"`
 }
 
 // Validate returns every problem with what the user wrote.
@@ -47,6 +49,7 @@ func (c *Cluster) Validate() Problems {
 	}
 	check("servers", c.Servers)
 	check("workers", c.Workers)
+	validateRegistries(&p, c.Registries)
 	return p
 }
 
@@ -115,6 +118,15 @@ type Assignment struct {
 	Leaving []ReplicaID `json:"leaving,omitempty"`
 	// Volumes that the node's replicas mount, and those whose data it has, by name.
 	Volumes []AssignedVolume `json:"volumes,omitempty"`
+	// Contents of the secrets and configs of the node's replicas, and the passwords for
+	// their images, by version.
+	Contents []Content `json:"contents,omitempty"`
+	// Samples are what the agent measures of autoscaled services, by name.
+	Samples []SampleOrder `json:"samples,omitempty"`
+	// Registries are how those are reached that images come from, and Logins who pulls
+	// the images of services.
+	Registries []AssignedRegistry `json:"registries,omitempty"`
+	Logins     []AssignedLogin    `json:"logins,omitempty"`
 	// Servers are the ways to the control plane from now on.
 	Servers []ServerAddress `json:"servers"`
 	// Server is how the node takes part in the control plane; nil where it
@@ -143,6 +155,8 @@ type ClusterRecord struct {
 	Away []NodeID `json:"away,omitempty"`
 	// Nodes may be in the cluster: those that were let in, and not removed.
 	Nodes []NodeID `json:"nodes"`
+	// Rebalance is how many moves are left to make of a rebalancing that was asked for.
+	Rebalance int `json:"rebalance,omitempty"`
 }
 
 // Wanted are the nodes that are to run the control plane now, sorted.
@@ -165,4 +179,7 @@ type ClusterStatus struct {
 	Waiting string `json:"waiting,omitempty"`
 	// Failed is true where that does not change by itself.
 	Failed bool `json:"failed,omitempty"`
+	// Rebalance is how many moves are left to make of a rebalancing that was asked
+	// for, at most; zero once it is over.
+	Rebalance int `json:"rebalance,omitempty"`
 }

@@ -80,6 +80,7 @@ type ServiceState string
 const (
 	ServiceRolling ServiceState = "rolling" // replicas of the revision are on their way
 	ServiceRunning ServiceState = "running" // all replicas of the revision run
+	ServiceWaiting ServiceState = "waiting" // the revision has run whole, and replicas of it find no node now; Message says why
 	ServiceFailed  ServiceState = "failed"  // the revision can't run; Message says why
 )
 
@@ -93,6 +94,9 @@ type ServiceStatus struct {
 	State       ServiceState `json:"state"`
 	// Ready counts the replicas of the revision that run.
 	Ready int `json:"ready"`
+	// Count is how many replicas there are to be now: `replicas`, or what the
+	// autoscaler says, or the nodes of a global service.
+	Count int `json:"count"`
 	// RolledBack is the revision that failed, where the present one is its
 	// rollback; zero where it is none.
 	RolledBack int `json:"rolled_back,omitempty"`
@@ -122,11 +126,19 @@ type ReplicaSummary struct {
 	Published []string `json:"published,omitempty"`
 }
 
+// Stranded is a replica that would find no other node if its own went.
+type Stranded struct {
+	Replica ReplicaID `json:"replica"`
+	Service string    `json:"service"`
+	// Reason is why, as Replica.Waiting says it.
+	Reason string `json:"reason"`
+}
+
 // Rebalance is what a rebalancing of the cluster comes to.
 type Rebalance struct {
-	// Moves are all that would make it better, Begun those that have begun.
-	Moves []Move      `json:"moves"`
-	Begun []ReplicaID `json:"begun"`
+	// Moves are all that would make it better. The leader makes them, unless it is
+	// only asked.
+	Moves []Move `json:"moves"`
 }
 
 // Move is a replica that would be better off on another node.
@@ -165,8 +177,15 @@ type ServiceRecord struct {
 	// ImageDigest is what the revision's image came to (`sha256:HEX`), or empty
 	// where only the node knows the image.
 	ImageDigest string `json:"image_digest,omitempty"`
+	// Contents are those of the revision's secrets and configs.
+	Contents ContentNumbers `json:"contents,omitempty"`
+	// Login is the number of the present password of Service.RegistryAuth, by which its
+	// content is found. The service has it not.
+	Login int `json:"login,omitempty"`
 	// VirtualIPs of the service, on each of its networks.
 	VirtualIPs []NetworkAddress `json:"virtual_ips,omitempty"`
+	// Scaled is what the autoscaler has decided; nil for a service that has none.
+	Scaled *Scaled `json:"scaled,omitempty"`
 	// Deleting is true from the removal until the last container is gone.
 	Deleting bool `json:"deleting,omitempty"`
 	// Stable is the last revision that ran whole, which a rollback goes back
@@ -181,6 +200,8 @@ type Revision struct {
 	Number      int      `json:"number"`
 	Template    Template `json:"template"`
 	ImageDigest string   `json:"image_digest,omitempty"`
+	// Contents are those of its secrets and configs.
+	Contents ContentNumbers `json:"contents,omitempty"`
 }
 
 // Rollout is what the leader remembers of the change to a revision.

@@ -136,6 +136,8 @@ type NetworkMap struct {
 	// Revision of the store that the map was made from.
 	Revision int64           `json:"revision"`
 	Networks []MappedNetwork `json:"networks"`
+	// Others are the ranges of the cluster's networks that are not in Networks.
+	Others   []netip.Prefix  `json:"others,omitempty"`
 	Peers    []Peer          `json:"peers"`
 	Services []MappedService `json:"services"`
 	// Nodes are the addresses of all nodes of the cluster, this one's included:

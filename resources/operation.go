@@ -13,8 +13,11 @@ type LogOptions struct {
 	// Tail is how many of the last lines there are before that; all where it is
 	// negative.
 	Tail int `json:"tail"`
-	// Since leaves out what was written before.
+	// Since leaves out what was written before, and Until what was written after.
 	Since time.Time `json:"since,omitzero"`
+	Until time.Time `json:"until,omitzero"`
+	// Previous takes the log of the run that ended last, and not the present one's.
+	Previous bool `json:"previous,omitempty"`
 	// Timestamps begins each line with when it was written (RFC 3339).
 	Timestamps bool `json:"timestamps,omitempty"`
 }
@@ -47,4 +50,6 @@ type TerminalSize struct {
 type VolumeTransfer struct {
 	// Pause stops the replicas that mount the volume meanwhile.
 	Pause bool `json:"pause,omitempty"`
+	// Path in the volume that is copied from or to, where it is not all of it.
+	Path string `json:"path,omitempty"`
 }

@@ -26,6 +26,8 @@ type Replica struct {
 	// (`sha256:HEX`), or empty where only the node knows the image.
 	ImageDigest string   `json:"image_digest,omitempty"`
 	Template    Template `json:"template"`
+	// Contents are those of its secrets and configs.
+	Contents ContentNumbers `json:"contents,omitempty"`
 	// Addresses of the replica, in the order of its networks. It has none while it
 	// has no node, or on a node that is on no network; see NodeOverlay.
 	Addresses []NetworkAddress `json:"addresses,omitempty"`
@@ -78,6 +80,9 @@ type ReplicaStatus struct {
 	Address string `json:"address,omitempty"`
 	// StartedAt is when the present run began.
 	StartedAt time.Time `json:"started_at,omitzero"`
+	// PreviousStartedAt is when the run began that ended last; zero where none has,
+	// or the agent began since.
+	PreviousStartedAt time.Time `json:"previous_started_at,omitzero"`
 	// ReadySince is when the leader first heard that the present run is ready.
 	// The leader writes it, by its own clock, and the agent never does.
 	ReadySince time.Time `json:"ready_since,omitzero"`

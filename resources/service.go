@@ -14,8 +14,10 @@ import (
 type Service struct {
 	// Name of the service.
 	Name string `json:"name" iac:"replace"`
-	// How many replicas run. Zero is valid: the service is kept and nothing runs.
+	// How many replicas run. Zero is valid: the service is kept and nothing runs. With `autoscale`, how many a new service begins with.
 	Replicas int `json:"replicas" iac:"default=1"`
+	// Lets the number of replicas follow the demand. A change of it makes no new revision.
+	Autoscale *Autoscale `json:"autoscale,omitempty" iac:"optional"`
 	// How the replicas change from one revision to the next.
 	Update Update `json:"update,omitzero" iac:"optional,computed"`
 	// `replicated` runs the given number of replicas; `global` runs one on every node that fits, and `replicas` means nothing.
@@ -24,6 +26,8 @@ type Service struct {
 	Placement *Placement `json:"placement,omitempty" iac:"optional"`
 	// Which replica a client's connections go to: `none` takes any that is ready, `client-ip` the same one for the same client address.
 	SessionAffinity string `json:"session_affinity,omitempty" iac:"default=none"`
+	// Who pulls the image, where its registry asks that and `registries` of the cluster does not say it.
+	RegistryAuth *RegistryAuth `json:"registry_auth,omitempty" iac:"optional"`
 	Template
 }
 
@@ -70,6 +74,10 @@ type Template struct {
 	ReadOnly bool `json:"read_only,omitempty" iac:"default=false"`
 	// Volumes to mount, of the cluster's `skerry_volume`s.
 	Mounts []Mount `json:"mounts,omitempty" iac:"optional"`
+	// Secrets that the containers get, of the cluster's `skerry_secret`s.
+	Secrets []SecretMount `json:"secrets,omitempty" iac:"optional"`
+	// Files that the containers get, of the cluster's `skerry_config`s.
+	Configs []ConfigMount `json:"configs,omitempty" iac:"optional"`
 	// Directories in memory.
 	Tmpfs []Tmpfs `json:"tmpfs,omitempty" iac:"optional"`
 	// Directories and files of the node to mount.
@@ -199,8 +207,14 @@ func (s *Service) SetDefaults() {
 	if s.Placement != nil {
 		s.Placement.setDefaults()
 	}
+	if s.Autoscale != nil {
+		s.Autoscale.setDefaults()
+	}
 	if s.Health != nil {
 		s.Health.setDefaults()
+	}
+	if s.RegistryAuth != nil {
+		setDefault(&s.RegistryAuth.PasswordVersion, 1)
 	}
 	setDefault(&s.PullPolicy, PullMissing)
 	setDefault(&s.Restart, RestartAlways)
@@ -242,6 +256,9 @@ func (s *Service) Validate() Problems {
 	}
 	oneOf(&p, "mode", s.Mode, ModeReplicated, ModeGlobal)
 	oneOf(&p, "session_affinity", s.SessionAffinity, AffinityNone, AffinityClientIP)
+	if s.Autoscale != nil {
+		s.validateAutoscale(&p)
+	}
 	s.validateNetworks(&p)
 	if s.Placement != nil {
 		s.Placement.validate(&p, s.Name)
@@ -259,6 +276,10 @@ func (s *Service) Validate() Problems {
 	s.validatePorts(&p)
 	s.validatePaths(&p)
 	s.validateMounts(&p)
+	s.validateContents(&p)
+	if s.RegistryAuth != nil {
+		s.RegistryAuth.validate(&p)
+	}
 	for _, key := range sortedKeys(s.Env) {
 		if !envPattern.MatchString(key) {
 			p.Addf("env", "%q is not a variable's name; use letters, digits and underscores", key)

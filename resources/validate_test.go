@@ -32,6 +32,11 @@ func TestValidValuesHaveNoProblem(t *testing.T) {
 // whose problems must all be returned, in this order.
 func TestProblemsNameTheAttribute(t *testing.T) {
 	node := func(change func(*Node)) Problems { n := validNode(); change(&n); return n.Validate() }
+	cluster := func(change func(*Cluster)) Problems {
+		c := Cluster{Name: "home", Servers: []string{"unix:///run/skerry/agent.sock"}}
+		change(&c)
+		return c.Validate()
+	}
 	service := func(change func(*Service)) Problems { s := validService(); change(&s); return s.Validate() }
 	for name, c := range map[string]struct {
 		got  Problems
@@ -70,7 +75,25 @@ func TestProblemsNameTheAttribute(t *testing.T) {
 		"node's own ports": {service(func(s *Service) {
 			s.Ports = []Port{{Target: 22}, {Target: 53, Published: 5059, Protocol: "udp"}, {Target: 22, Protocol: "udp"}, {Target: 5058, Protocol: "tcp"}}
 		}), []string{"ports[0].published", "ports[1].published", "ports[3].published"}},
-		"port range":       {service(func(s *Service) { s.Ports = []Port{{Target: 0, Published: 70000, Protocol: "sctp"}} }), []string{"ports[0].target", "ports[0].published", "ports[0].protocol"}},
+		"port range": {service(func(s *Service) { s.Ports = []Port{{Target: 0, Published: 70000, Protocol: "sctp"}} }), []string{"ports[0].target", "ports[0].published", "ports[0].protocol"}},
+		"secrets": {service(func(s *Service) {
+			below := -1
+			s.Env = map[string]string{"A": "b"}
+			s.Mounts = []Mount{{Volume: "v", Path: "/run/secrets/taken"}}
+			s.Secrets = []SecretMount{
+				{Secret: "taken"}, {Secret: "a", Env: "A"}, {Secret: "b", Env: "1="}, {Secret: "c", Env: "C", FileMount: FileMount{Path: "/c"}},
+				{Secret: "Upper", FileMount: FileMount{Path: "relative", Mode: "999", UID: &below}}, {Secret: "d"}, {Secret: "d"},
+			}
+			s.Configs = []ConfigMount{{Config: "e", FileMount: FileMount{Path: "/run/secrets/d"}}}
+		}), []string{
+			"secrets[0].path", "secrets[1].env", "secrets[2].env", "secrets[3].env",
+			"secrets[4].secret", "secrets[4].path", "secrets[4].mode", "secrets[4].uid", "secrets[6].path", "configs[0].path",
+		}},
+		"registry_auth": {service(func(s *Service) { s.RegistryAuth = &RegistryAuth{Username: "a:b"} }), []string{"registry_auth.username"}},
+		"registries": {cluster(func(c *Cluster) {
+			c.Registries = map[string]RegistryAccess{"https://a": {}, "b.lan": {Mirrors: []string{"c.lan/x", "http://c"}, Username: "a:b"}, Registry: {}}
+		}), []string{`registries["b.lan"].mirrors[1]`, `registries["b.lan"].username`, `registries["https://a"]`, `registries["registry.skerry.internal"]`}},
+		"secret":           {(&Secret{Name: "A", Value: strings.Repeat("x", int(MaxContent)+1), Version: -1}).Validate(), []string{"name", "value", "version"}},
 		"relative mount":   {service(func(s *Service) { s.HostMounts = []HostMount{{Source: "a", Target: "/"}} }), []string{"host_mounts[0].source", "host_mounts[0].target"}},
 		"ulimit":           {service(func(s *Service) { s.Ulimits = map[string]Ulimit{"nofile": {Soft: 2, Hard: 1}} }), []string{`ulimits["nofile"]`}},
 		"env, cap, signal": {service(func(s *Service) { s.Env, s.CapAdd, s.StopSignal = map[string]string{"1=": ""}, []string{"net"}, "term" }), []string{"env", "cap_add[0]", "stop_signal"}},

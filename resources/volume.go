@@ -22,6 +22,8 @@ type Volume struct {
 	Options map[string]string `json:"options,omitempty" iac:"optional,replace"`
 	// Which nodes a local volume may be on, as `placement.constraints` of a service says. The first replica that mounts it chooses one of them, and the volume stays there.
 	Constraints []string `json:"constraints,omitempty" iac:"optional"`
+	// How much a local volume holds, such as `10GiB`. Its node's disk has that much for it from its first use on, and replicas can't write more. It grows in place, and can't shrink; without a size, the volume shares the disk of its node. Other drivers have sizes of their own, on the server or in `options`.
+	Size Bytes `json:"size,omitempty" iac:"optional"`
 	// How many replicas mount it at a time: `single-writer` is one, in the whole cluster, whatever fails; `multi-writer` any number, on a local volume's one node.
 	Access string `json:"access,omitempty" iac:"default=single-writer"`
 	// Labels of the volume, for people.
@@ -60,7 +62,7 @@ type Mount struct {
 	Path string `json:"path"`
 	// Mount it read-only.
 	ReadOnly bool `json:"read_only,omitempty" iac:"default=false"`
-	// Directory of the volume to mount instead of all of it. It is made where it is not there.
+	// Directory of the volume to mount instead of all of it. That of a local volume is made where it is not there.
 	Subpath string `json:"subpath,omitempty" iac:"optional"`
 	// Copy what the image has at the path into a volume that is empty.
 	CopyUp bool `json:"copy_up" iac:"default=true"`
@@ -70,6 +72,9 @@ var (
 	driverPattern      = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*$`)
 	mountOptionPattern = regexp.MustCompile(`^[A-Za-z0-9_.-]+(=[A-Za-z0-9_./:-]+)?$`)
 )
+
+// MinVolumeSize is the least that a file system of its own is worth.
+const MinVolumeSize = 16 * MiB
 
 // SetDefaults fills what was left out.
 func (v *Volume) SetDefaults() {
@@ -99,6 +104,15 @@ func (v *Volume) Validate() Problems {
 	}
 	if len(v.Options) > 0 && (v.Driver == DriverNFS || v.Local()) {
 		p.Addf("options", "are for volume plugins, and the driver is %s; leave them out%s", v.Driver, map[bool]string{true: ", or use nfs.options"}[v.Driver == DriverNFS])
+	}
+	switch {
+	case v.Size == 0:
+	case v.Driver == DriverNFS:
+		p.Addf("size", "can't be enforced on an NFS server; leave it out, and set a quota there")
+	case !v.Local():
+		p.Addf("size", "is for the driver local, and the driver is %s; leave it out, or give the plugin's own option in options", v.Driver)
+	default:
+		atLeast(&p, "size", v.Size, MinVolumeSize)
 	}
 	if len(v.Constraints) > 0 && !v.Local() {
 		p.Addf("constraints", "are for the driver local, whose data is on one node; constrain the services that mount the volume")

@@ -40,9 +40,9 @@ func notifySystemd() {
 
 func (p places) etcd() string { return filepath.Join(p.data, "etcd") }
 
-// stored are the directories of the control plane's data.
+// stored are where the control plane's data is.
 func (p places) stored() []string {
-	return []string{p.etcd(), filepath.Join(p.data, "registry")}
+	return []string{p.etcd(), filepath.Join(p.data, "registry"), p.keysFile()}
 }
 
 func (p places) wipe() error {

@@ -27,6 +27,7 @@ func devCommand(logger func() *slog.Logger) *cobra.Command {
 	name := c.Flags().String("cluster", "", "run the control plane of a cluster of this name at once")
 	c.Flags().StringVar(&p.podman, "podman", "unix:///run/podman/podman.sock", "Podman's socket")
 	c.Flags().StringVar(&p.registry, "registry", "127.0.0.1:5055", "loopback address of the cluster's registry")
+	p.registriesFlag(c)
 	c.Flags().StringVar(&p.address, "address", "", "IP address by which other machines reach this one; without it, it is a cluster of its own")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if *dir == "" {

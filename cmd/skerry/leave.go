@@ -21,16 +21,18 @@ func leaveCommand(logger func() *slog.Logger) *cobra.Command {
 	c := &cobra.Command{
 		Use: "leave", Short: "Move what this node does elsewhere, before its machine goes away", Args: cobra.NoArgs,
 		Long: "Move what this node does elsewhere, before its machine goes away: its part in the control plane, and then its\n" +
-			"replicas. It returns when that is done. The node stays one of its cluster, and is what it was when it comes back.",
+			"replicas. It returns when that is done. The node stays one of its cluster, and is what it was when it comes back. Where\n" +
+			"the other servers would be no majority, or replicas would have nowhere to go, it says so and fails.",
 	}
 	p.flags(c)
 	timeout := c.Flags().Duration("timeout", 5*time.Minute, "how long that may take")
+	force := c.Flags().Bool("force", false, "also where replicas would have nowhere to go, or wait with the node")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		ctx, cancel := context.WithTimeoutCause(c.Context(), *timeout, fmt.Errorf("that took longer than %s", *timeout))
 		defer cancel()
 		dialer := client.NewDialer(client.Options{Log: logger()})
 		defer dialer.Close()
-		return dialer.Agent(resources.Endpoint{Socket: p.socket(filepath.Base(resources.AgentSocket))}).Leave(ctx)
+		return dialer.Agent(resources.Endpoint{Socket: p.socket(filepath.Base(resources.AgentSocket))}).Leave(ctx, *force)
 	}
 	return c
 }

@@ -65,6 +65,7 @@ func command(out, logs io.Writer) *cobra.Command {
 		firstbootCommand, adoptCommand, abandonCommand, agentCommand, serverCommand, devCommand, clusterCommand,
 		statusCommand, nodesCommand, servicesCommand, networksCommand, replicasCommand, eventsCommand,
 		logsCommand, execCommand, drainCommand, cordonCommand, uncordonCommand, rebalanceCommand, leaveCommand, nodeCommand, volumeCommand,
+		secretsCommand, configsCommand, autoscaleCommand,
 	} {
 		root.AddCommand(make(logger))
 	}
@@ -93,11 +94,17 @@ type places struct {
 	// first network card.
 	address  string
 	registry string
+	// registriesConf is the file by which Podman learns how registries are reached.
+	registriesConf string
 }
 
 func (p *places) flags(c *cobra.Command) {
 	c.Flags().StringVar(&p.data, "data", firstboot.Data, "directory for what outlives the machine's root disk")
 	c.Flags().StringVar(&p.run, "run", "/run/skerry", "directory for sockets")
+}
+
+func (p *places) registriesFlag(c *cobra.Command) {
+	c.Flags().StringVar(&p.registriesConf, "registries-conf", "/etc/containers/registries.conf.d/50-skerry.conf", "file by which Podman learns how the cluster reaches registries")
 }
 
 func agentCommand(logger func() *slog.Logger) *cobra.Command {
@@ -107,6 +114,7 @@ func agentCommand(logger func() *slog.Logger) *cobra.Command {
 	c.Flags().StringVar(&p.podman, "podman", "unix:///run/podman/podman.sock", "Podman's socket")
 	c.Flags().StringVar(&p.authorizedKeys, "authorized-keys", "/root/.ssh/authorized_keys", "file of the keys that may log in")
 	c.Flags().StringVar(&p.registry, "registry", agent.RegistryAddress, "loopback address of the cluster's registry")
+	p.registriesFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		log := logger()
 		return runAgent(c.Context(), p, &systemdControlPlane{places: p, log: log}, systemdUnits{}, log)

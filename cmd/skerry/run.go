@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -17,6 +18,7 @@ import (
 	"github.com/skerry-io/skerry/controlplane/client"
 	"github.com/skerry-io/skerry/controlplane/dataplane"
 	"github.com/skerry-io/skerry/controlplane/registry"
+	"github.com/skerry-io/skerry/controlplane/seal"
 	"github.com/skerry-io/skerry/controlplane/server"
 	"github.com/skerry-io/skerry/controlplane/store"
 	"github.com/skerry-io/skerry/podmanruntime"
@@ -48,6 +50,9 @@ func listen(path string) (net.Listener, error) {
 	return listener, nil
 }
 
+// secrets is the directory of what replicas and pulls have in memory only.
+func (p places) secrets() string { return filepath.Join(p.run, "secrets") }
+
 // runServer runs the control plane until ctx ends, and calls ready once its
 // socket answers.
 func runServer(ctx context.Context, p places, cluster resources.ClusterConfig, ready func(), log *slog.Logger) error {
@@ -59,6 +64,10 @@ func runServer(ctx context.Context, p places, cluster resources.ClusterConfig, r
 	if err := os.MkdirAll(p.run, 0o700); err != nil {
 		return fmt.Errorf("make the directory of the sockets: %w", err)
 	}
+	ready = sync.OnceFunc(ready)
+	if err := awaitRoom(ctx, p, ready, log); err != nil {
+		return err
+	}
 	m, err := p.member(cluster)
 	if err != nil {
 		return err
@@ -66,11 +75,18 @@ func runServer(ctx context.Context, p places, cluster resources.ClusterConfig, r
 	if err := m.found(p, cluster); err != nil {
 		return err
 	}
+	if err := m.fetchKeys(ctx, p, cluster); err != nil {
+		return err
+	}
 	etcd, err := store.OpenEtcd(ctx, m.store(p, cluster), log)
 	if err != nil {
 		return err
 	}
 	defer etcd.Close()
+	keys, err := seal.OpenRing(p.keysFile())
+	if err != nil {
+		return err
+	}
 	authority, err := m.authority(ctx, p, etcd)
 	if err != nil {
 		return err
@@ -81,7 +97,7 @@ func runServer(ctx context.Context, p places, cluster resources.ClusterConfig, r
 	}
 	defer images.Close() //nolint:errcheck // what was put is on the disk
 	s := server.New(server.Config{
-		Cluster: cluster, Self: m.self, Store: etcd, Snapshot: etcd.Snapshot, Images: images, Resolve: server.ResolveRemote, Log: log,
+		Cluster: cluster, Self: m.self, Store: etcd, Snapshot: etcd.Snapshot, Images: images, Resolve: server.ResolveRemote, Keys: keys, Log: log,
 		Election: election{etcd}, Members: etcd, Authority: authority, Dial: p.dialServer, DialAgent: p.dialAgent,
 	})
 	listeners, err := m.listen(p, s)
@@ -140,14 +156,14 @@ func runAgent(ctx context.Context, p places, controlPlane agent.ControlPlane, un
 	if err != nil {
 		return err
 	}
-	podman.Namespaces = p.namespaces()
+	podman.Namespaces, podman.Memory, podman.RegistriesConf = p.namespaces(), p.secrets(), p.registriesConf
 	var storage agent.Storage = podman
 	if p.alone {
 		storage = nil // the disk is that of a person, who works on it
 	}
 	a, err := agent.New(agent.Config{
-		Runtime: podman, Volumes: podman, Storage: storage, Network: network, Console: podman, Server: control, ControlPlane: controlPlane, ServerTransport: control.Registry(), Skew: control.Skew,
-		Data: p.data, AuthorizedKeys: p.authorizedKeys, Servers: servers, Alone: p.alone, Version: version, Log: log,
+		Runtime: podman, Volumes: podman, Registries: podman, Storage: storage, Network: network, Console: podman, Server: control, ControlPlane: controlPlane, ServerTransport: control.Registry(), Skew: control.Skew,
+		Data: p.data, Secrets: p.secrets(), AuthorizedKeys: p.authorizedKeys, Servers: servers, Alone: p.alone, Version: version, Log: log,
 	})
 	if err != nil {
 		return err

@@ -9,12 +9,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/skerry-io/skerry/controlplane/agent"
+	"github.com/skerry-io/skerry/controlplane/api"
 	"github.com/skerry-io/skerry/controlplane/client"
 	"github.com/skerry-io/skerry/controlplane/snapshot"
 	"github.com/skerry-io/skerry/controlplane/store"
@@ -65,15 +67,22 @@ func save(ctx context.Context, control *client.Server, path, passphrase string) 
 	if err != nil {
 		return 0, err
 	}
+	keys, err := control.Keys(ctx)
+	if err != nil && !api.IsNotImplemented(err) { // a control plane of an earlier version seals nothing
+		return 0, err
+	}
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return 0, fmt.Errorf("write the snapshot: %w", err)
 	}
 	defer os.Remove(file.Name()) //nolint:errcheck // it has its name by now
 	defer file.Close()           //nolint:errcheck // it is on the disk by then
-	about := snapshot.About{Cluster: cluster.ID, Name: cluster.Name, Version: version, Taken: time.Now().UTC()}
+	about := snapshot.About{Cluster: cluster.ID, Name: cluster.Name, Version: version, Taken: time.Now().UTC(), Keys: keys.Keys}
 	if err := snapshot.Seal(file, passphrase, about, func(w io.Writer) error { return control.Snapshot(ctx, w) }); err != nil {
 		return 0, err
+	}
+	if after, err := control.Keys(ctx); err == nil && !sameKeys(keys, after) {
+		return 0, errors.New("the sealing key was changed while the snapshot was taken; take it again")
 	}
 	if err := file.Sync(); err != nil {
 		return 0, fmt.Errorf("write the snapshot: %w", err)
@@ -85,6 +94,10 @@ func save(ctx context.Context, control *client.Server, path, passphrase string) 
 		return 0, fmt.Errorf("write the snapshot: %w", err)
 	}
 	return size, nil
+}
+
+func sameKeys(a, b resources.Keyring) bool {
+	return slices.EqualFunc(a.Keys, b.Keys, func(a, b resources.SealingKey) bool { return a.ID == b.ID })
 }
 
 func restoreCommand(logger func() *slog.Logger) *cobra.Command {
@@ -164,6 +177,9 @@ func (p places) restore(ctx context.Context, path, passphrase string, log *slog.
 	authority, err := beginAnew(ctx, alone, log)
 	if err == nil && authority != nil {
 		err = p.keepAuthority(authority)
+	}
+	if err == nil {
+		err = p.keepKeys(about.Keys)
 	}
 	if err == nil {
 		err = os.RemoveAll(p.etcd())

@@ -141,7 +141,7 @@ func printServices(out io.Writer, services []resources.ServiceStatus) {
 			for _, r := range s.Replicas {
 				published = append(published, r.Published...)
 			}
-			row(s.Service.Name, s.State, fmt.Sprintf("%d/%d", s.Ready, s.Service.Replicas), s.Revision, shortImage(s.Service.Image), strings.Join(published, ","))
+			row(s.Service.Name, s.State, fmt.Sprintf("%d/%d", s.Ready, s.Count), s.Revision, shortImage(s.Service.Image), strings.Join(published, ","))
 		}
 	})
 }

@@ -32,7 +32,7 @@ func TestStatusForPeople(t *testing.T) {
 		},
 		Services: []resources.ServiceStatus{{
 			Service: resources.Service{Name: "web", Replicas: 2, Template: resources.Template{Image: "registry.skerry.internal/web@sha256:0123456789abcdef"}},
-			State:   resources.ServiceRolling, Ready: 1, Revision: 3,
+			State:   resources.ServiceRolling, Ready: 1, Count: 2, Revision: 3,
 			Replicas: []resources.ReplicaSummary{
 				{ID: "web-0-a", NodeName: "one", Published: []string{"10.0.0.1:80"}, Status: resources.ReplicaStatus{State: resources.ReplicaRunning}},
 				{ID: "web-1-b", Status: resources.ReplicaStatus{State: resources.ReplicaPending, Message: "0 of 2 nodes fit: 1 drained, 1 lacks memory"}},

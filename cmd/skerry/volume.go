@@ -21,7 +21,7 @@ import (
 
 func volumeCommand(logger func() *slog.Logger) *cobra.Command {
 	c := &cobra.Command{Use: "volume", Short: "Look after volumes and their data"}
-	c.AddCommand(volumeListCommand(logger), volumeBackupCommand(logger), volumeRestoreCommand(logger))
+	c.AddCommand(volumeListCommand(logger), volumeBackupCommand(logger), volumeRestoreCommand(logger), volumeCopyCommand(logger))
 	return c
 }
 
@@ -33,7 +33,7 @@ func volumeListCommand(logger func() *slog.Logger) *cobra.Command {
 }
 
 func printVolumes(out io.Writer, volumes []resources.VolumeStatus) {
-	table(out, "VOLUME DRIVER ACCESS NODE RETAINED SERVICES REPLICAS", func(row func(...any)) {
+	table(out, "VOLUME DRIVER SIZE ACCESS NODE RETAINED SERVICES REPLICAS", func(row func(...any)) {
 		for _, v := range volumes {
 			node := v.NodeName
 			switch {
@@ -42,7 +42,11 @@ func printVolumes(out io.Writer, volumes []resources.VolumeStatus) {
 			case node == "" && v.Volume.Local():
 				node = "none yet"
 			}
-			row(v.Volume.Name, v.Volume.Driver, v.Volume.Access, node, v.Volume.RetainOnDestroy, strings.Join(v.Services, ","), len(v.Replicas))
+			size := "-"
+			if v.Volume.Size > 0 {
+				size = v.Volume.Size.String()
+			}
+			row(v.Volume.Name, v.Volume.Driver, size, v.Volume.Access, node, v.Volume.RetainOnDestroy, strings.Join(v.Services, ","), len(v.Replicas))
 		}
 	})
 }
@@ -50,7 +54,8 @@ func printVolumes(out io.Writer, volumes []resources.VolumeStatus) {
 func volumeBackupCommand(logger func() *slog.Logger) *cobra.Command {
 	c := &cobra.Command{
 		Use: "backup VOLUME FILE", Short: "Write the data of a volume into a file", Args: cobra.ExactArgs(2),
-		Long: "Write the data of a local volume into a file, or to standard output where that is `-`: a tar archive in zstd, with a sum.\n" +
+		Long: "Write the data of a volume into a file, or to standard output where that is `-`: a tar archive in zstd, with a sum.\n" +
+			"The data of a volume that is not local is reached through a node with a replica that mounts it.\n" +
 			"Replicas that mount the volume go on, and what they write meanwhile may be in it or not; --pause stops them meanwhile.",
 	}
 	r := reachFlags(c, logger)
@@ -98,7 +103,7 @@ func backUp(c *cobra.Command, control *client.Server, volume, path string, pause
 func volumeRestoreCommand(logger func() *slog.Logger) *cobra.Command {
 	c := &cobra.Command{
 		Use: "restore VOLUME FILE", Short: "Replace the data of a volume with that of a backup", Args: cobra.ExactArgs(2),
-		Long: "Replace the data of a local volume with that of a backup. The replicas that mount it are stopped meanwhile.\n" +
+		Long: "Replace the data of a volume with that of a backup. The replicas that mount it are stopped meanwhile.\n" +
 			"A file that is broken is refused before anything is touched, and what was in the volume goes only once all of the backup is there.",
 	}
 	r := reachFlags(c, logger)
@@ -112,11 +117,15 @@ func volumeRestoreCommand(logger func() *slog.Logger) *cobra.Command {
 		if err != nil {
 			return fmt.Errorf("read the backup %s: %w", args[1], err)
 		}
-		if _, err := file.Seek(0, io.SeekStart); err != nil {
+		total, err := file.Seek(0, io.SeekEnd)
+		if err == nil {
+			_, err = file.Seek(0, io.SeekStart)
+		}
+		if err != nil {
 			return fmt.Errorf("read the backup %s: %w", args[1], err)
 		}
 		return r.with(func(control *client.Server) error {
-			p := &progress{}
+			p := &progress{total: resources.Bytes(total)}
 			err := p.during(c, func() error { return control.RestoreVolume(c.Context(), args[0], io.TeeReader(file, p)) })
 			if err == nil {
 				c.Printf("volume %s has the data of %s from %s again\n", args[0], about.Volume, about.MadeAt.Format(time.RFC3339))
@@ -128,7 +137,10 @@ func volumeRestoreCommand(logger func() *slog.Logger) *cobra.Command {
 }
 
 // progress counts what is written to it, and tells a person how far it is.
-type progress struct{ count atomic.Int64 }
+type progress struct {
+	count atomic.Int64
+	total resources.Bytes // zero where nobody knows it
+}
 
 func (p *progress) Write(text []byte) (int, error) {
 	p.count.Add(int64(len(text)))
@@ -136,6 +148,13 @@ func (p *progress) Write(text []byte) (int, error) {
 }
 
 func (p *progress) bytes() resources.Bytes { return resources.Bytes(p.count.Load()) }
+
+func (p *progress) String() string {
+	if p.total > 0 {
+		return fmt.Sprintf("%s of %s, %d%%", short(p.bytes()), short(p.total), p.bytes()*100/p.total)
+	}
+	return short(p.bytes())
+}
 
 // during calls do, and says each second how much has gone where a person looks on.
 func (p *progress) during(c *cobra.Command, do func() error) error {
@@ -155,7 +174,7 @@ func (p *progress) during(c *cobra.Command, do func() error) error {
 				fmt.Fprint(out, "\r\x1b[K")
 				return
 			case <-tick.C:
-				fmt.Fprintf(out, "\r%s\x1b[K", short(p.bytes()))
+				fmt.Fprintf(out, "\r%s\x1b[K", p)
 			}
 		}
 	}()

@@ -35,8 +35,9 @@ type Runtime interface {
 	// List returns every container that skerry made for this node.
 	List(ctx context.Context) ([]resources.Container, error)
 	// Pull brings the image to the node as the policy says. digest
-	// (sha256:HEX) pins what a tag means; it may be empty.
-	Pull(ctx context.Context, image, digest, policy string) error
+	// (sha256:HEX) pins what a tag means; it may be empty. The logins are those of
+	// the registries that ask for one.
+	Pull(ctx context.Context, image, digest, policy string, logins ...resources.Login) error
 	// Exits sends the IDs of containers that ended, until ctx ends. It is the
 	// second source: the agent watches the processes itself.
 	Exits(ctx context.Context) (<-chan string, error)
@@ -59,6 +60,13 @@ type Containers interface {
 	Exec(ctx context.Context, id string, command []string) (code int, output string, err error)
 	// Logs returns the last lines of a container's output.
 	Logs(ctx context.Context, id string, lines int) ([]string, error)
+}
+
+// Registries is how a runtime reaches registries.
+type Registries interface {
+	// PutRegistries makes the runtime reach them so, and all others as it does without
+	// skerry.
+	PutRegistries(all []resources.AssignedRegistry) error
 }
 
 // Console is what people do with containers.
@@ -84,6 +92,7 @@ type Server interface {
 	PutNode(ctx context.Context, node resources.NodeInfo) error
 	Pulse(ctx context.Context, id resources.NodeID) error
 	PutStatus(ctx context.Context, id resources.NodeID, statuses []resources.ReplicaStatus, applied int64) error
+	PutSamples(ctx context.Context, id resources.NodeID, samples []resources.Sample) error
 	WatchAssignment(ctx context.Context, id resources.NodeID, see func(resources.Assignment)) error
 	WatchNetwork(ctx context.Context, id resources.NodeID, see func(resources.NetworkMap)) error
 	VolumeRemoved(ctx context.Context, id resources.NodeID, name string) error
@@ -96,6 +105,7 @@ type Membership interface {
 	WatchNode(ctx context.Context, id resources.NodeID, see func(resources.NodeStatus) (more bool, err error)) error
 	LeaveServers(ctx context.Context, id resources.NodeID) error
 	WatchCluster(ctx context.Context, see func(resources.ClusterStatus) (more bool, err error)) error
+	Stranded(ctx context.Context, id resources.NodeID) ([]resources.Stranded, error)
 	LeaveNode(ctx context.Context, id resources.NodeID) error
 }
 
@@ -107,6 +117,8 @@ type Config struct {
 	Storage Storage
 	// Volumes are the runtime's; where they are nil, replicas can't mount any.
 	Volumes Volumes
+	// Registries are the runtime's; where they are nil, it has settings of its own only.
+	Registries Registries
 	// Network is nil where the node can't be on the cluster's networks, as
 	// without root: its replicas run on the runtime's own.
 	Network      Network
@@ -117,6 +129,9 @@ type Config struct {
 	Skew func() (ahead time.Duration, known bool)
 	// ServerTransport leads to the server's socket, for the registry.
 	ServerTransport http.RoundTripper
+	// Secrets is the directory for the files of replicas that have some. It is made
+	// one in memory.
+	Secrets string
 	// Data is the directory that outlives the VM.
 	Data string
 	// AuthorizedKeys is the file of the keys that may log in, or empty where
@@ -127,6 +142,8 @@ type Config struct {
 	Servers net.Listener
 	// Alone is true where no other node can join.
 	Alone bool
+	// Meter measures the containers; it asks the kernel unless given.
+	Meter Meter
 	// Machine describes the machine; MachineOf(Data) unless given.
 	Machine func() (Machine, error)
 	Version string
@@ -157,6 +174,9 @@ func New(c Config) (*Agent, error) {
 	if c.Machine == nil {
 		c.Machine = func() (Machine, error) { return MachineOf(c.Data) }
 	}
+	if c.Meter == nil {
+		c.Meter = newKernelMeter()
+	}
 	a := &Agent{
 		Config: c, joined: make(chan struct{}), said: make(chan resources.Assignment, 1),
 		conditions: map[resources.NodeConditionType]resources.NodeCondition{},
@@ -170,6 +190,7 @@ func New(c Config) (*Agent, error) {
 	}
 	var known resources.Assignment
 	a.loop = newLoop(c.Runtime, c.Log)
+	a.loop.contents.dir = c.Secrets
 	if c.Network != nil {
 		a.loop.networks = newNetworks(c.Network, func(obstacle string) {
 			a.setCondition(resources.ForwardDropped, obstacle, time.Now())
@@ -186,7 +207,8 @@ func New(c Config) (*Agent, error) {
 	a.loop.measures.registry.MustRegister(a.states())
 	if err == nil {
 		known.Remembered = true
-		a.loop.assign(known)
+		a.settleRegistries(known)
+		a.loop.assign(a.recalled(known))
 	}
 	return a, nil
 }
@@ -207,6 +229,7 @@ func (a *Agent) Run(ctx context.Context, apiSocket, registry net.Listener) error
 		group.Go(func() error { a.loop.volumes.run(ctx, a.volumeRemoved); return nil })
 	}
 	group.Go(func() error { a.session(ctx); return nil })
+	group.Go(func() error { a.sample(ctx); return nil })
 	group.Go(func() error { a.followAll(ctx); return nil })
 	group.Go(func() error { a.keepCertificate(ctx); return nil })
 	group.Go(func() error { a.keepHouse(ctx); return nil })

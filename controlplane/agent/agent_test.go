@@ -26,6 +26,7 @@ type fakeRuntime struct {
 
 	containers map[string]*resources.Container
 	calls      []string
+	made       resources.Replica // as the last one was made
 	startErr   error
 	image      string // ID of the image of containers
 	exits      chan string
@@ -59,7 +60,7 @@ func (f *fakeRuntime) List(ctx context.Context) ([]resources.Container, error) {
 	return all, nil
 }
 
-func (f *fakeRuntime) Pull(_ context.Context, image, _, _ string) error {
+func (f *fakeRuntime) Pull(_ context.Context, image, _, _ string, _ ...resources.Login) error {
 	f.say("pull")
 	if f.pulled != nil {
 		f.pulled(image)
@@ -75,6 +76,7 @@ func (f *fakeRuntime) Create(_ context.Context, r resources.Replica) (string, er
 	}
 	f.taking.Lock()
 	defer f.taking.Unlock()
+	f.made = r
 	f.containers[string(r.ID)] = &resources.Container{ID: string(r.ID), Replica: r.ID, Image: f.image, Created: true}
 	return string(r.ID), nil
 }

@@ -44,6 +44,7 @@ type nodeServer struct {
 	assigned resources.Assignment
 	said     []resources.NodeInfo
 	statuses []resources.ReplicaStatus
+	samples  []resources.Sample
 }
 
 func (n *nodeServer) PutNode(_ context.Context, node resources.NodeInfo) error {

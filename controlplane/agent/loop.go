@@ -38,6 +38,7 @@ type loop struct {
 	runtime  Runtime
 	networks *networks // nil where the node can't be on any
 	volumes  *volumes  // nil where the runtime has none
+	contents *contents
 	log      *slog.Logger
 	measures *measures
 
@@ -49,7 +50,8 @@ type loop struct {
 
 	began    time.Time
 	units    map[resources.ReplicaID]*unit
-	known    bool // assignments have been told
+	known    bool                             // assignments have been told
+	orders   map[string]resources.SampleOrder // by service
 	steps    int
 	listed   listing
 	listing  bool
@@ -58,6 +60,7 @@ type loop struct {
 	workers  sync.WaitGroup
 	reported sync.Mutex // guards all below but the last three
 	report   []resources.ReplicaStatus
+	measured []measurable
 	count    int           // of units
 	turned   chan struct{} // closed and renewed with each turn
 	needed   imageNeeds
@@ -100,7 +103,7 @@ const (
 
 func newLoop(runtime Runtime, log *slog.Logger) *loop {
 	return &loop{
-		runtime: runtime, log: log, measures: newMeasures(),
+		runtime: runtime, log: log, measures: newMeasures(), contents: newContents("", log),
 		assigned: make(chan resources.Assignment, 1), results: make(chan result), listings: make(chan listing), exits: make(chan string),
 		findings: make(chan finding),
 		units:    map[resources.ReplicaID]*unit{}, watched: map[int]func(){}, news: make(chan struct{}, 1), looked: make(chan struct{}), ended: make(chan struct{}), turned: make(chan struct{}),
@@ -216,7 +219,9 @@ func (l *loop) run(ctx context.Context) error {
 // take makes units of the assignments.
 func (l *loop) take(said resources.Assignment, now time.Time) {
 	l.known = true
+	l.order(said.Samples)
 	l.volumes.follow(said)
+	l.contents.follow(said)
 	assigned := map[resources.ReplicaID]bool{}
 	for _, r := range said.Replicas {
 		assigned[r.ID] = true
@@ -550,10 +555,16 @@ func (l *loop) carryOut(ctx context.Context, r resources.Replica, c *resources.C
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
-		err := l.runtime.Pull(ctx, r.Template.Image, r.ImageDigest, r.Template.PullPolicy)
+		logins, err := l.contents.logins(r)
+		if err == nil {
+			err = l.runtime.Pull(ctx, r.Template.Image, r.ImageDigest, r.Template.PullPolicy, logins...)
+		}
 		return func(u *unit, _ time.Time) { u.history.pulled = true }, err
 	case create:
 		err := l.prepare(ctx, r)
+		if err == nil {
+			r, err = l.contents.given(r)
+		}
 		if err == nil {
 			_, err = l.runtime.Create(ctx, r)
 		}
@@ -592,6 +603,9 @@ func (l *loop) prepare(ctx context.Context, r resources.Replica) error {
 	if err := l.networks.await(ctx, r); err != nil {
 		return err
 	}
+	if err := l.contents.prepare(r); err != nil {
+		return err
+	}
 	return l.volumes.prepare(ctx, r)
 }
 
@@ -605,7 +619,7 @@ func (l *loop) judge(ctx context.Context, r resources.Replica, c resources.Conta
 		unhealthy := u.history.unhealthy
 		u.history = u.history.ended(r, c, now)
 		s := &u.status
-		s.ExitCode, s.LogTail = &c.ExitCode, tail
+		s.ExitCode, s.LogTail, s.PreviousStartedAt = &c.ExitCode, tail, c.StartedAt.UTC()
 		s.Reason, s.Message = resources.ReasonCrashed, fmt.Sprintf("the container ended after %s", lasted(c).Round(time.Millisecond))
 		switch {
 		case c.OOMKilled:
@@ -625,15 +639,17 @@ func (l *loop) publish() {
 		l.networks.list(l.local())
 	}
 	l.volumes.use(l.units, l.mayRun)
+	l.contents.use(l.units)
 	report := []resources.ReplicaStatus{}
 	for _, id := range slices.Sorted(maps.Keys(l.units)) {
 		if u := l.units[id]; !u.orphan {
 			report = append(report, u.status)
 		}
 	}
+	measured := l.measurables()
 	l.reported.Lock()
 	defer l.reported.Unlock()
-	l.count = len(l.units)
+	l.count, l.measured = len(l.units), measured
 	close(l.turned)
 	l.turned = make(chan struct{})
 	if reflect.DeepEqual(l.report, report) {

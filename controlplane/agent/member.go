@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/skerry-io/skerry/controlplane/api"
@@ -158,7 +159,11 @@ func (a *Agent) removed(r *http.Request) (any, error) {
 			return nil, err
 		}
 	}
-	for _, name := range []string{assignmentsFile, networkFile, PKIDir, clusterFile} {
+	a.settleRegistries(resources.Assignment{})
+	if err := a.loop.contents.leave(); err != nil {
+		return nil, err
+	}
+	for _, name := range []string{assignmentsFile, cacheKeyFile, networkFile, PKIDir, clusterFile} {
 		if err := os.RemoveAll(a.path(name)); err != nil {
 			return nil, fmt.Errorf("remove %s: %w", name, err)
 		}
@@ -170,7 +175,8 @@ func (a *Agent) removed(r *http.Request) (any, error) {
 // its part in the control plane, then its replicas. The node stays one of its
 // cluster: where its data is kept and comes back, it is what it was. With the
 // only server the whole control plane goes, and there is nobody who could move
-// anything.
+// anything. Where replicas would have nowhere to go, it says so, and moves nothing
+// unless it is asked with ?force.
 func (a *Agent) leave(r *http.Request) (any, error) {
 	there := a.member()
 	if there.ID == "" || there.Server != nil && len(there.Servers) <= 1 {
@@ -179,6 +185,13 @@ func (a *Agent) leave(r *http.Request) (any, error) {
 	a.mu.Lock()
 	id := a.node.ID
 	a.mu.Unlock()
+	stranded, err := a.Server.Stranded(r.Context(), id)
+	if err != nil && !api.IsNotFound(err) { // an earlier version can't tell
+		return nil, fmt.Errorf("leave cluster %s: %w", there.Name, err)
+	}
+	if len(stranded) > 0 && !r.URL.Query().Has("force") {
+		return nil, api.Errorf(http.StatusConflict, "%s; make room for them, or leave all the same (--force)", tellStranded(stranded))
+	}
 	if there.Server != nil {
 		err := a.leaveServers(r.Context(), id)
 		if api.IsConflict(err) {
@@ -191,17 +204,46 @@ func (a *Agent) leave(r *http.Request) (any, error) {
 	if err := a.Server.PutAvailability(r.Context(), id, resources.NodeDrained); err != nil {
 		return nil, fmt.Errorf("leave cluster %s: %w", there.Name, err)
 	}
-	left := 0
-	err := a.Server.WatchNode(r.Context(), id, func(s resources.NodeStatus) (bool, error) {
+	left, stay := 0, a.heldUp(stranded)
+	err = a.Server.WatchNode(r.Context(), id, func(s resources.NodeStatus) (bool, error) {
 		left = s.Replicas
-		return s.Replicas > 0, nil
+		return s.Replicas > stay, nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("leave cluster %s: wait until %d replicas run elsewhere: %w", there.Name, left, err)
 	}
+	if len(stranded) > 0 {
+		return nil, api.Errorf(http.StatusConflict, "%s", tellStranded(stranded))
+	}
 	// Or the session would register the node again.
 	a.set(func() { a.left = true })
 	return nil, a.Server.LeaveNode(r.Context(), id)
+}
+
+// heldUp counts the replicas that may stay on the node because of those which find
+// no other one: a replica without a place holds up the others of its service.
+func (a *Agent) heldUp(stranded []resources.Stranded) int {
+	services := map[string]bool{}
+	for _, s := range stranded {
+		services[s.Service] = true
+	}
+	count := 0
+	for _, s := range a.loop.statuses() {
+		parts := strings.Split(string(s.ID), "-")
+		if services[strings.Join(parts[:max(0, len(parts)-2)], "-")] {
+			count++
+		}
+	}
+	return count
+}
+
+// tellStranded says which replicas would have nowhere to go.
+func tellStranded(stranded []resources.Stranded) string {
+	var all []string
+	for _, s := range stranded {
+		all = append(all, fmt.Sprintf("%s: %s", s.Replica, s.Reason))
+	}
+	return fmt.Sprintf("%d replicas of this node would have nowhere to go: %s", len(all), strings.Join(all, "; "))
 }
 
 // leaveServers takes this node out of the control plane, and returns when the

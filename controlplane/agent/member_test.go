@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -141,7 +142,12 @@ func TestTheControlPlaneMakesServers(t *testing.T) {
 // while.
 type drains struct {
 	*fakeServer
-	said []string
+	said     []string
+	stranded []resources.Stranded
+}
+
+func (d *drains) Stranded(context.Context, resources.NodeID) ([]resources.Stranded, error) {
+	return d.stranded, nil
 }
 
 func (d *drains) PutAvailability(_ context.Context, id resources.NodeID, a resources.Availability) error {
@@ -177,6 +183,32 @@ func TestANodeLeavesEmpty(t *testing.T) {
 	// It is ready to come back.
 	if a.member().ID != "c1" {
 		t.Error("it has forgotten its cluster")
+	}
+}
+
+// A node whose replicas would have nowhere to go says so, and moves none; with
+// force it moves those that can go.
+func TestANodeLeavesNobodyWithoutAPlace(t *testing.T) {
+	const why = "1 replicas of this node would have nowhere to go: my-web-0-x: 0 of 2 nodes fit"
+	for _, c := range []struct {
+		path, want string
+		said       []string
+	}{
+		{"/v1/node/leave", why + "; make room for them, or leave all the same (--force)", nil},
+		{"/v1/node/leave?force", why, []string{"abc is drained", "2 left", "1 left"}},
+	} {
+		t.Run(c.path, func(t *testing.T) {
+			a, _, server := worker(t)
+			d := &drains{fakeServer: server, stranded: []resources.Stranded{{Replica: "my-web-0-x", Service: "my-web", Reason: "0 of 2 nodes fit"}}}
+			a.Server = d
+			a.loop.say(resources.ReplicaStatus{ID: "my-web-0-x"}, resources.ReplicaStatus{ID: "web-0-y"})
+			if w := call(t, a, http.MethodPost, c.path, ""); w.Code != http.StatusConflict || !strings.Contains(w.Body.String(), `"`+c.want+`"`) {
+				t.Errorf("%d: %s", w.Code, w.Body)
+			}
+			if diff := cmp.Diff(c.said, d.said); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

@@ -21,6 +21,8 @@ func (a *Agent) operate(mux *http.ServeMux) {
 	mux.HandleFunc("POST /v1/replicas/{id}/exec", a.runCommand)
 	mux.HandleFunc("POST /v1/volumes/{name}/backup", a.backUp)
 	mux.HandleFunc("POST /v1/volumes/{name}/restore", a.restore)
+	mux.HandleFunc("POST /v1/volumes/{name}/read", a.copyFrom)
+	mux.HandleFunc("POST /v1/volumes/{name}/write", a.copyTo)
 }
 
 // serversHandler serves the servers of the cluster, whose certificates were
@@ -77,6 +79,9 @@ func (a *Agent) container(r *http.Request) (resources.ReplicaStatus, error) {
 // streamLogs answers with the lines of a replica's log.
 func (a *Agent) streamLogs(w http.ResponseWriter, r *http.Request) {
 	options, err := api.Body[resources.LogOptions](r)
+	if err == nil && options.Previous && options.Follow {
+		err = api.Errorf(http.StatusBadRequest, "a run that has ended writes no more: give either follow or previous")
+	}
 	var s resources.ReplicaStatus
 	if err == nil {
 		s, err = a.container(r)
@@ -84,6 +89,9 @@ func (a *Agent) streamLogs(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		api.Handler(func(*http.Request) (any, error) { return nil, err }).ServeHTTP(w, r)
 		return
+	}
+	if options.Previous {
+		options.Since, options.Until = latest(options.Since, s.PreviousStartedAt), s.StartedAt
 	}
 	out := &flushed{w: w, controller: http.NewResponseController(w)}
 	for more := true; more; {
@@ -101,6 +109,13 @@ func (a *Agent) streamLogs(w http.ResponseWriter, r *http.Request) {
 		s, more = a.loop.nextRun(r.Context(), s)
 		options.Tail, options.Since = -1, minTime(ended, s.StartedAt)
 	}
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // flushed sends what is written at once.

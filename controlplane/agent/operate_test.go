@@ -23,7 +23,11 @@ type fakeConsole struct {
 }
 
 func (c *fakeConsole) StreamLogs(_ context.Context, id string, o resources.LogOptions, w io.Writer) error {
-	_, err := fmt.Fprintf(w, "%s tail %d since %s\n", id, o.Tail, o.Since.Format(time.TimeOnly))
+	until := ""
+	if !o.Until.IsZero() {
+		until = " until " + o.Until.Format(time.TimeOnly)
+	}
+	_, err := fmt.Fprintf(w, "%s tail %d since %s%s\n", id, o.Tail, o.Since.Format(time.TimeOnly), until)
 	if o.Follow {
 		<-c.end
 	}
@@ -74,4 +78,35 @@ func TestALogIsFollowedAcrossRuns(t *testing.T) {
 			t.Errorf("the log (-want +got):\n%s", diff)
 		}
 	})
+}
+
+// The log of the previous run is that between its beginning and the present one's;
+// while none runs, that of the run that ended last.
+func TestLogOfThePreviousRun(t *testing.T) {
+	a := newAgent(t, &fakePlane{})
+	a.Console = &fakeConsole{}
+	close(a.loop.looked)
+	at := func(hour int) time.Time { return time.Date(2026, 1, 1, hour, 0, 0, 0, time.UTC) }
+	for _, c := range []struct {
+		name    string
+		status  resources.ReplicaStatus
+		options string
+		want    string
+	}{
+		{"it runs again", resources.ReplicaStatus{PreviousStartedAt: at(1), StartedAt: at(2)}, `"tail":-1`, "c1 tail -1 since 01:00:00 until 02:00:00\n"},
+		{"it waits", resources.ReplicaStatus{PreviousStartedAt: at(1)}, `"tail":5`, "c1 tail 5 since 01:00:00\n"},
+		{"the agent is new", resources.ReplicaStatus{StartedAt: at(2)}, `"tail":5`, "c1 tail 5 since 00:00:00 until 02:00:00\n"},
+		{"since later", resources.ReplicaStatus{PreviousStartedAt: at(1), StartedAt: at(3)}, `"tail":5,"since":"2026-01-01T02:00:00Z"`, "c1 tail 5 since 02:00:00 until 03:00:00\n"},
+		{"and follow", resources.ReplicaStatus{StartedAt: at(2)}, `"tail":5,"follow":true`, "give either follow or previous"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.status.ID, c.status.ContainerID = "web-0-x", "c1"
+			a.loop.say(c.status)
+			w := httptest.NewRecorder()
+			a.handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/replicas/web-0-x/logs", strings.NewReader(`{"previous":true,`+c.options+`}`)))
+			if !strings.Contains(w.Body.String(), c.want) {
+				t.Errorf("the log is %q, not %q", w.Body, c.want)
+			}
+		})
+	}
 }

@@ -204,9 +204,14 @@ func (a *Agent) report(ctx context.Context, id resources.NodeID) error {
 
 // assign takes assignments, and keeps them for a start without a server.
 func (a *Agent) assign(said resources.Assignment) {
-	if err := writeFile(a.path(assignmentsFile), said); err != nil {
+	kept, err := a.cached(said)
+	if err == nil {
+		err = writeFile(a.path(assignmentsFile), kept)
+	}
+	if err != nil {
 		a.Log.Error("the assignments are not kept for a restart without a server", "err", err)
 	}
+	a.settleRegistries(said)
 	a.loop.assign(said)
 	for {
 		select {
@@ -218,6 +223,16 @@ func (a *Agent) assign(said resources.Assignment) {
 		case <-a.said: // the newer one counts
 		default:
 		}
+	}
+}
+
+// settleRegistries makes the runtime reach registries as it is said.
+func (a *Agent) settleRegistries(said resources.Assignment) {
+	if a.Registries == nil {
+		return
+	}
+	if err := a.Registries.PutRegistries(said.Registries); err != nil {
+		a.Log.Error("images may not be found, since the settings of their registries are not carried out", "err", err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/skerry-io/skerry/controlplane/imagefs"
 	"github.com/skerry-io/skerry/resources"
 )
 
@@ -30,11 +31,26 @@ func volumesIn(dir string) ([]resources.Volume, error) {
 		if err := readFile(filepath.Join(dir, entry.Name(), volumeFile), &v); err != nil {
 			continue // it is being made, or not skerry's
 		}
-		if wasUsed(filepath.Join(dir, entry.Name(), volumeData)) {
+		place := filepath.Join(dir, entry.Name())
+		if _, err := os.Stat(dataIn(place, v)); v.Size > 0 && errors.Is(err, fs.ErrNotExist) {
+			_, err := os.Stat(filepath.Join(place, volumeDisk)) // not mounted: nobody knows what is in there
+			if err == nil {
+				all = append(all, v)
+			}
+		} else if wasUsed(dataIn(place, v)) {
 			all = append(all, v)
 		}
 	}
 	return all, nil
+}
+
+// dataIn gives where in its directory the data of a local volume is: one with a
+// size has a file system of its own.
+func dataIn(dir string, v resources.Volume) string {
+	if v.Size > 0 {
+		return filepath.Join(dir, volumeMount, volumeData)
+	}
+	return filepath.Join(dir, volumeData)
 }
 
 // wasUsed is true where a directory has anything in it.
@@ -58,8 +74,8 @@ const subpaths = "subpaths"
 // not there, and gives the place. A replica may have put a link in its way, to
 // anywhere on the node: none is followed, neither now nor by the runtime later,
 // which mounts what was found here.
-func mountSubpath(dir, subpath string) (string, error) {
-	root, err := os.OpenRoot(filepath.Join(dir, volumeData))
+func mountSubpath(dir, data, subpath string) (string, error) {
+	root, err := os.OpenRoot(data)
 	if err != nil {
 		return "", err
 	}
@@ -92,7 +108,13 @@ func mountSubpath(dir, subpath string) (string, error) {
 // removeData removes a volume's directory, unless anything is mounted below it:
 // what is in there would go as well.
 func removeData(dir string) error {
-	if err := unmountSubpaths(dir); err != nil {
+	err := unmountSubpaths(dir)
+	for _, place := range []string{volumeMount, restored} {
+		if err == nil {
+			err = imagefs.Unmount(filepath.Join(dir, place))
+		}
+	}
+	if err != nil {
 		return err
 	}
 	mounted, err := os.ReadFile("/proc/self/mountinfo")

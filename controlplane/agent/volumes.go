@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/skerry-io/skerry/controlplane/api"
+	"github.com/skerry-io/skerry/controlplane/imagefs"
 	"github.com/skerry-io/skerry/resources"
 )
 
@@ -29,14 +30,20 @@ type Volumes interface {
 	RemoveVolume(ctx context.Context, name string) error
 	// ListVolumes gives the names of all volumes that skerry made.
 	ListVolumes(ctx context.Context) ([]string, error)
+	// MountVolume gives the directory of the node that a volume is mounted at until
+	// release is called. The replica is one that mounts it, and need not run.
+	MountVolume(ctx context.Context, v resources.RuntimeVolume, r resources.Replica) (dir string, release func(context.Context) error, err error)
 }
 
 // A local volume is a directory below the node's data, with its data and a file
 // that says what it is: that is all that is left where the VM was replaced, or
-// the volume destroyed and its data kept.
+// the volume destroyed and its data kept. Where it has a size, the data is on a
+// disk of that size, in a file, and mounted beside it.
 const (
-	volumeData = "data"
-	volumeFile = "volume.json"
+	volumeData  = "data"
+	volumeFile  = "volume.json"
+	volumeDisk  = "disk.ext4"
+	volumeMount = "disk"
 )
 
 // volumes makes the volumes of a node's replicas, and removes what nobody needs.
@@ -53,9 +60,10 @@ type volumes struct {
 	// told is true once a server has said what the node's volumes are: nothing is
 	// removed before.
 	told bool
-	// mounted are the volumes of all replicas that are on the node, and inUse those
-	// whose containers run, may run, or are about to.
-	mounted, inUse map[string]bool
+	// mounted are the volumes of all replicas that are on the node, each with one of
+	// these, and inUse those whose containers run, may run, or are about to.
+	mounted map[string]resources.Replica
+	inUse   map[string]bool
 	// held are the volumes that no container may use now, and why.
 	held map[string]string
 }
@@ -92,18 +100,18 @@ func (v *volumes) use(units map[resources.ReplicaID]*unit, runs func(*unit) bool
 	if v == nil {
 		return
 	}
-	mounted, inUse := map[string]bool{}, map[string]bool{}
+	mounted, inUse := map[string]resources.Replica{}, map[string]bool{}
 	for _, u := range units {
 		for _, name := range u.replica.Template.VolumeNames() {
-			mounted[name] = true
+			mounted[name] = u.replica
 			inUse[name] = inUse[name] || runs(u)
 		}
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.inUse = inUse
-	if !maps.Equal(mounted, v.mounted) {
-		v.mounted = mounted
+	same := maps.EqualFunc(mounted, v.mounted, func(_, _ resources.Replica) bool { return true })
+	v.mounted, v.inUse = mounted, inUse
+	if !same {
 		v.look()
 	}
 }
@@ -194,29 +202,53 @@ func (v *volumes) prepare(ctx context.Context, r resources.Replica) error {
 }
 
 func (v *volumes) make(ctx context.Context, volume resources.Volume, m resources.Mount) error {
+	made, err := v.runtimeVolume(ctx, volume, m)
+	if err != nil {
+		return err
+	}
+	return v.runtime.PutVolume(ctx, made)
+}
+
+// runtimeVolume says what a mount is to the runtime. What a local volume needs is
+// made.
+func (v *volumes) runtimeVolume(ctx context.Context, volume resources.Volume, m resources.Mount) (resources.RuntimeVolume, error) {
 	made := resources.RuntimeVolume{Name: m.RuntimeName(), Driver: volume.Driver, Options: volume.Options}
 	switch {
 	case volume.Local():
 		device, err := v.directory(volume, m.Subpath)
 		if err != nil {
-			return err
+			return made, err
 		}
 		made.Driver, made.Options = resources.DriverLocal, map[string]string{"type": "none", "o": "bind", "device": device}
 	case volume.Driver == resources.DriverNFS:
 		options, err := nfsOptions(ctx, *volume.NFS, m.Subpath)
 		if err != nil {
-			return err
+			return made, err
 		}
 		made.Driver, made.Options = resources.DriverLocal, options
 	}
-	return v.runtime.PutVolume(ctx, made)
+	return made, nil
 }
 
 // directory makes the directory of a local volume, and gives what of it is
 // mounted.
 func (v *volumes) directory(volume resources.Volume, subpath string) (string, error) {
 	dir := filepath.Join(v.dir, volume.Name)
-	if err := os.MkdirAll(filepath.Join(dir, volumeData), 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	if volume.Size > 0 {
+		err := v.mountDisk(volume)
+		if small, is := errors.AsType[*imagefs.NotGrownError](err); is {
+			// It is as good as it was, and grows later.
+			v.log.Warn("a volume has not grown yet", "volume", volume.Name, "size", volume.Size, "err", small)
+			v.look()
+		} else if err != nil {
+			return "", err
+		}
+	}
+	data := dataIn(dir, volume)
+	if err := os.MkdirAll(data, 0o755); err != nil {
 		return "", err
 	}
 	var there resources.Volume
@@ -227,9 +259,15 @@ func (v *volumes) directory(volume resources.Volume, subpath string) (string, er
 		}
 	}
 	if subpath == "" {
-		return filepath.Join(dir, volumeData), nil
+		return data, nil
 	}
-	return mountSubpath(dir, subpath)
+	return mountSubpath(dir, data, subpath)
+}
+
+// mountDisk mounts the disk of a volume that has a size, and lets it grow.
+func (v *volumes) mountDisk(volume resources.Volume) error {
+	dir := filepath.Join(v.dir, volume.Name)
+	return imagefs.Mount(filepath.Join(dir, volumeDisk), filepath.Join(dir, volumeMount), volume.Size)
 }
 
 // nfsOptions are those of a mount without mount.nfs, which the kernel takes the
@@ -262,7 +300,7 @@ func (v *volumes) run(ctx context.Context, removed func(ctx context.Context, nam
 		}
 		again = nil
 		if err := v.tidy(ctx, removed); err != nil && ctx.Err() == nil {
-			v.log.Warn("a volume is not removed yet", "err", err)
+			v.log.Warn("a volume is not yet as it should be", "err", err)
 			again = time.After(tryAgain)
 		}
 	}
@@ -286,7 +324,8 @@ func (v *volumes) tidy(ctx context.Context, removed func(ctx context.Context, na
 	var failures []error
 	for _, name := range made {
 		volume, _, _ := strings.Cut(name, ".")
-		if a, found := assigned[volume]; !mounted[volume] && (!found || a.Remove) {
+		_, mounts := mounted[volume]
+		if a, found := assigned[volume]; !mounts && (!found || a.Remove) {
 			failures = append(failures, v.runtime.RemoveVolume(ctx, name))
 		}
 	}
@@ -294,12 +333,19 @@ func (v *volumes) tidy(ctx context.Context, removed func(ctx context.Context, na
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(assigned)) {
-		if a := assigned[name]; a.Remove && a.Volume.Local() && !mounted[name] {
+		_, mounts := mounted[name]
+		switch a := assigned[name]; {
+		case !a.Volume.Local():
+		case a.Remove && !mounts:
 			err := removeData(filepath.Join(v.dir, name))
 			if err == nil {
 				err = removed(ctx, name)
 			}
 			failures = append(failures, err)
+		case !a.Remove && mounts && a.Volume.Size > 0:
+			if _, err := os.Stat(filepath.Join(v.dir, name, volumeDisk)); err == nil {
+				failures = append(failures, v.mountDisk(a.Volume))
+			}
 		}
 	}
 	return errors.Join(failures...)

@@ -33,6 +33,10 @@ func (f fakeVolumes) RemoveVolume(_ context.Context, name string) error {
 	return nil
 }
 
+func (f fakeVolumes) MountVolume(context.Context, resources.RuntimeVolume, resources.Replica) (string, func(context.Context) error, error) {
+	return "", nil, errors.ErrUnsupported
+}
+
 func (f fakeVolumes) ListVolumes(context.Context) ([]string, error) {
 	return slices.Sorted(maps.Keys(f)), nil
 }
@@ -186,10 +190,14 @@ func TestDataIsReplacedAsAWhole(t *testing.T) {
 	dir := t.TempDir()
 	v := newVolumes(fakeVolumes{}, dir, slog.New(slog.DiscardHandler))
 	v.follow(assignedVolumes(resources.AssignedVolume{Volume: resources.Volume{Name: "data", Driver: "local"}}))
-	if err := v.has("other"); err == nil {
+	if _, err := v.has("other"); err == nil {
 		t.Error("a volume that is not the node's is")
 	}
-	if err := v.has("data"); err != nil {
+	volume, err := v.has("data")
+	if err == nil {
+		_, err = v.directory(volume, "")
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	row := filepath.Join(dir, "data", "data", "row")
@@ -215,12 +223,123 @@ func TestDataIsReplacedAsAWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	put("new")
-	if err := v.replaceData("data", bytes.NewReader(archive.Bytes()[:archive.Len()-1])); !errors.Is(err, backup.ErrBroken) {
+	if err := v.replaceData(volume, bytes.NewReader(archive.Bytes()[:archive.Len()-1])); !errors.Is(err, backup.ErrBroken) {
 		t.Errorf("a broken archive: %v", err)
 	}
 	is("new")
-	if err := v.replaceData("data", &archive); err != nil {
+	if err := v.replaceData(volume, &archive); err != nil {
 		t.Fatal(err)
 	}
 	is("old")
+}
+
+// A volume of a size is restored beside what is there, too, and keeps its size.
+func TestAVolumeOfASize(t *testing.T) {
+	if testing.Short() || os.Geteuid() != 0 {
+		t.Skip("mounts; needs root, and is left out by -short")
+	}
+	f, dir := fakeVolumes{}, t.TempDir()
+	v := newVolumes(f, dir, slog.New(slog.DiscardHandler))
+	volume := resources.Volume{Name: "data", Size: 32 * resources.MiB}
+	r := mountingReplica(resources.Mount{Volume: "data", Path: "/data"})
+	t.Cleanup(func() {
+		if err := removeData(filepath.Join(dir, "data")); err != nil {
+			t.Error(err)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("left is %v, %v", left, err)
+		}
+	})
+	prepare := func() string {
+		t.Helper()
+		v.follow(assignedVolumes(resources.AssignedVolume{Volume: volume}))
+		if err := v.prepare(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		return f["data"].Options["device"]
+	}
+	place := prepare()
+	if there, err := volumesIn(dir); err != nil || len(there) > 0 {
+		t.Errorf("one that nobody has written to is kept: %v, %v", there, err)
+	}
+	put := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(place, "row"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	is := func(want string) {
+		t.Helper()
+		if text, err := os.ReadFile(filepath.Join(place, "row")); err != nil || string(text) != want {
+			t.Errorf("the row is %q, want %q: %v", text, want, err)
+		}
+	}
+	// More than half of it is full: there would be no room for both in it.
+	if err := os.WriteFile(filepath.Join(place, "large"), make([]byte, 18*resources.MiB), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	put("old")
+	var archive bytes.Buffer
+	if err := backup.Write(&archive, place, &backup.About{}); err != nil {
+		t.Fatal(err)
+	}
+	put("new")
+	if err := v.replaceData(volume, bytes.NewReader(archive.Bytes()[:archive.Len()-1])); !errors.Is(err, backup.ErrBroken) {
+		t.Errorf("a broken archive: %v", err)
+	}
+	is("new")
+	if err := v.replaceData(volume, &archive); err != nil {
+		t.Fatal(err)
+	}
+	is("old")
+	volume.Size = 64 * resources.MiB
+	if again := prepare(); again != place {
+		t.Errorf("it was at %s, and is at %s", place, again)
+	}
+	is("old")
+	if err := os.WriteFile(filepath.Join(place, "larger"), make([]byte, 30*resources.MiB), 0o600); err != nil {
+		t.Errorf("it has not grown: %v", err)
+	}
+	if there, err := volumesIn(dir); err != nil || len(there) != 1 || there[0].Size != volume.Size {
+		t.Errorf("the node has %v, %v", there, err)
+	}
+}
+
+// What can't be exchanged at once is replaced a file at a time, or not at all.
+func TestContentIsReplacedOrLeftAsItWas(t *testing.T) {
+	dir, source := t.TempDir(), t.TempDir()
+	write := func(dir, name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	holds := func(want ...string) {
+		t.Helper()
+		entries, err := os.ReadDir(dir)
+		var got []string
+		for _, entry := range entries {
+			text, _ := os.ReadFile(filepath.Join(dir, entry.Name()))
+			got = append(got, entry.Name()+"="+string(text))
+		}
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("it holds (-want +got):\n%s%v", diff, err)
+		}
+	}
+	write(source, "a", "new")
+	write(source, "b", "new")
+	var archive bytes.Buffer
+	if err := backup.Write(&archive, source, &backup.About{}); err != nil {
+		t.Fatal(err)
+	}
+	write(dir, "a", "old")
+	write(dir, "c", "old")
+	if err := replaceContent(dir, bytes.NewReader(archive.Bytes()[:archive.Len()-1])); !errors.Is(err, backup.ErrBroken) {
+		t.Errorf("a broken archive: %v", err)
+	}
+	holds("a=old", "c=old")
+	if err := replaceContent(dir, bytes.NewReader(archive.Bytes())); err != nil {
+		t.Fatal(err)
+	}
+	holds("a=new", "b=new")
 }

@@ -114,7 +114,17 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	if !errors.As(err, &e) && !errors.As(context.Cause(r.Context()), &e) {
 		e = &Error{Status: http.StatusInternalServerError, Message: err.Error()}
 	}
+	if Elsewhere(e.Status) {
+		// The next call may find another server.
+		w.Header().Set("Connection", "close")
+	}
 	writeJSON(w, e.Status, e)
+}
+
+// Elsewhere is true for the status of a server that can do nothing for anybody now,
+// where another one may: nobody leads as far as it sees, or its disk is full.
+func Elsewhere(status int) bool {
+	return status == http.StatusServiceUnavailable || status == http.StatusInsufficientStorage
 }
 
 func writeJSON(w http.ResponseWriter, status int, value any) {

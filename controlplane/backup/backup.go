@@ -46,13 +46,19 @@ const (
 // extended attributes are in it, holes of sparse files are not. A device is an
 // error; a socket is left out, and counted in about.
 func Write(w io.Writer, dir string, about *About) error {
+	return write(w, dir, &writer{from: ".", as: ".", about: about})
+}
+
+// write writes what the archive is of, below a directory.
+func write(w io.Writer, dir string, archive *writer) error {
 	sealed := newSealer(w)
 	compressed, err := zstd.NewWriter(sealed)
 	if err != nil {
 		return err
 	}
 	defer compressed.Close() //nolint:errcheck // where it counts, it was closed below
-	archive := &writer{tar: tar.NewWriter(compressed), links: map[inode]string{}, about: about}
+	archive.tar, archive.links = tar.NewWriter(compressed), map[inode]string{}
+	about := archive.about
 	about.Format = format
 	text, err := json.Marshal(about)
 	if err != nil {
@@ -76,9 +82,13 @@ func Write(w io.Writer, dir string, about *About) error {
 type inode struct{ device, number uint64 }
 
 type writer struct {
+	// from is what is archived, a path below the directory, and as its name in the
+	// archive.
+	from, as string
+	about    *About
+
 	tar   *tar.Writer
 	links map[inode]string // the first name of files with several
-	about *About
 }
 
 // all writes what is in a directory, which no link leads out of.
@@ -88,7 +98,7 @@ func (w *writer) all(dir string) error {
 		return err
 	}
 	defer root.Close() //nolint:errcheck // it was read
-	return fs.WalkDir(root.FS(), ".", func(name string, _ fs.DirEntry, err error) error {
+	return fs.WalkDir(root.FS(), w.from, func(name string, _ fs.DirEntry, err error) error {
 		if err == nil {
 			err = w.one(root, name)
 		}
@@ -121,12 +131,16 @@ func (w *writer) one(root *os.Root, name string) error {
 	if err != nil {
 		return err
 	}
-	header.Name, header.Format, header.Uname, header.Gname = dataEntry+name, tar.FormatPAX, "", ""
-	if name == "." {
+	as := path.Join(w.as, strings.TrimPrefix(strings.TrimPrefix(name, w.from), "/"))
+	if w.from == "." {
+		as = path.Join(w.as, name)
+	}
+	header.Name, header.Format, header.Uname, header.Gname = dataEntry+as, tar.FormatPAX, "", ""
+	if as == "." {
 		header.Name = dataEntry
 	}
 	header.AccessTime, header.ChangeTime = time.Time{}, time.Time{}
-	if first, again := w.linked(info, name); again {
+	if first, again := w.linked(info, as); again {
 		header.Typeflag, header.Linkname, header.Size = tar.TypeLink, dataEntry+first, 0
 		return w.tar.WriteHeader(header)
 	}
@@ -222,6 +236,11 @@ func Extract(r io.Reader, dir string) (About, error) {
 		return About{}, err
 	}
 	defer root.Close() //nolint:errcheck // its files were closed
+	return ExtractTo(r, root)
+}
+
+// ExtractTo is Extract for a directory that is open, and empty.
+func ExtractTo(r io.Reader, root *os.Root) (About, error) {
 	e := &extractor{root: root}
 	about, err := read(r, e.one)
 	if err == nil {

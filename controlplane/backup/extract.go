@@ -18,7 +18,10 @@ import (
 // link leads out of.
 type extractor struct {
 	root *os.Root
-	dirs []*tar.Header // whose modes and times are set once they are filled
+	// owner of all that is made, instead of who had it, and without what only root
+	// may give it; nil for everything as it was.
+	owner *Owner
+	dirs  []*tar.Header // whose modes and times are set once they are filled
 }
 
 func (e *extractor) one(header *tar.Header, content io.Reader) error {
@@ -40,7 +43,7 @@ func (e *extractor) one(header *tar.Header, content io.Reader) error {
 		if err := e.root.Symlink(header.Linkname, name); err != nil {
 			return err
 		}
-		return e.root.Lchown(name, header.Uid, header.Gid)
+		return e.own(header)
 	case tar.TypeFifo:
 		if err := e.fifo(name); err != nil {
 			return err
@@ -77,16 +80,29 @@ func (e *extractor) fifo(name string) error {
 // the mode's special bits and the capabilities away.
 func (e *extractor) dress(header *tar.Header) error {
 	name := header.Name
-	if err := e.root.Lchown(name, header.Uid, header.Gid); err != nil {
+	if err := e.own(header); err != nil {
 		return err
 	}
-	if err := e.root.Chmod(name, header.FileInfo().Mode()&(fs.ModePerm|fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky)); err != nil {
+	bits := fs.ModePerm
+	if e.owner == nil {
+		bits |= fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
+	}
+	if err := e.root.Chmod(name, header.FileInfo().Mode()&bits); err != nil {
 		return err
 	}
-	if err := e.attributes(header); err != nil {
-		return err
+	if e.owner == nil {
+		if err := e.attributes(header); err != nil {
+			return err
+		}
 	}
 	return e.root.Chtimes(name, header.ModTime, header.ModTime)
+}
+
+func (e *extractor) own(header *tar.Header) error {
+	if e.owner != nil {
+		return e.root.Lchown(header.Name, e.owner.UID, e.owner.GID)
+	}
+	return e.root.Lchown(header.Name, header.Uid, header.Gid)
 }
 
 func (e *extractor) attributes(header *tar.Header) error {

@@ -68,9 +68,15 @@ func (a *Agent) Reach(ctx context.Context, others []resources.Neighbour) ([]reso
 }
 
 // Leave moves the node's replicas elsewhere, before its machine goes away. It
-// returns when that is done, or with the reason why it isn't when ctx ends.
-func (a *Agent) Leave(ctx context.Context) error {
-	return wrap(a.callWith(ctx, once, http.MethodPost, "/v1/node/leave", nil, nil), "move the replicas of the node elsewhere")
+// returns when that is done, or with the reason why it isn't when ctx ends. Where
+// some would have nowhere to go, it moves none and says so; with force it moves
+// those that can go, and says so then.
+func (a *Agent) Leave(ctx context.Context, force bool) error {
+	path := "/v1/node/leave"
+	if force {
+		path += "?force"
+	}
+	return wrap(a.callWith(ctx, once, http.MethodPost, path, nil, nil), "move the replicas of the node elsewhere")
 }
 
 // Forget ends what the cluster runs on this node, its control plane included,

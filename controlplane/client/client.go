@@ -22,6 +22,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
@@ -44,15 +45,36 @@ type connection struct {
 	transport *http.Transport
 	log       *slog.Logger
 	clock     skew
+	// turn counts the answers of servers that could do nothing: each time the next
+	// one is tried first.
+	turn atomic.Int64
 }
 
 func (d *Dialer) connect(endpoints []resources.Endpoint) *connection {
 	c := &connection{endpoints: endpoints, log: d.log}
 	c.transport = &http.Transport{
-		DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return d.dialAny(ctx, endpoints) },
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return d.dialAny(ctx, from(endpoints, int(c.turn.Load())))
+		},
 		IdleConnTimeout: time.Minute, ExpectContinueTimeout: api.ExpectPatience,
 	}
 	return c
+}
+
+// from gives a list that begins with another one of its elements.
+func from[T any](list []T, turn int) []T {
+	if len(list) == 0 {
+		return nil
+	}
+	i := turn % len(list)
+	return slices.Concat(list[i:], list[:i])
+}
+
+// next turns to the next server, where this one can do nothing at present: it may
+// be cut off from the one that leads, which others reach.
+func (c *connection) next() {
+	c.turn.Add(1)
+	c.transport.CloseIdleConnections()
 }
 
 func (d *Dialer) dialAny(ctx context.Context, endpoints []resources.Endpoint) (net.Conn, error) {
@@ -132,7 +154,7 @@ func (c *connection) send(ctx context.Context, p patience, method, path string, 
 	if changes {
 		api.Expect(request.Request)
 	}
-	attempts := &attempts{patience: p, log: c.log}
+	attempts := &attempts{patience: p, log: c.log, next: c.next}
 	sender := retryablehttp.NewClient()
 	sender.HTTPClient = &http.Client{Transport: c.transport}
 	sender.Logger = nil
@@ -151,9 +173,11 @@ func (c *connection) send(ctx context.Context, p patience, method, path string, 
 type attempts struct {
 	patience
 	log  *slog.Logger
+	next func()
 	last error
-	// failed counts the attempts that did not come through.
-	failed int
+	// failed counts the attempts that did not come through, and full those that
+	// found a server without room.
+	failed, full int
 	// denied is when the machine first showed another key or refused a login, and
 	// leaderless when a server first said that nobody leads.
 	denied, leaderless time.Time
@@ -166,8 +190,12 @@ const election = 40 * time.Second
 
 // again says whether a call is sent again. It is retryablehttp's CheckRetry.
 func (a *attempts) again(ctx context.Context, response *http.Response, err error) (bool, error) {
+	if err == nil && api.Elsewhere(response.StatusCode) {
+		a.next()
+		return a.waitsForServer(ctx, response), nil
+	}
 	if err == nil {
-		return a.waitsForLeader(ctx, response), nil
+		return false, nil
 	}
 	// What ctx cut off says nothing of the machine, but the attempt before did.
 	if ctx.Err() != nil {
@@ -193,11 +221,16 @@ func (a *attempts) again(ctx context.Context, response *http.Response, err error
 	return true, nil
 }
 
-// waitsForLeader is true for an answer that says that nobody leads at present,
-// unless it has been so for long.
-func (a *attempts) waitsForLeader(ctx context.Context, response *http.Response) bool {
-	if response.StatusCode != http.StatusServiceUnavailable || a.retries == 0 || ctx.Err() != nil {
+// waitsForServer is true for an answer that says that nobody leads at present,
+// unless it has been so for long; and for one of a server that is full, unless
+// it was the same with all of them.
+func (a *attempts) waitsForServer(ctx context.Context, response *http.Response) bool {
+	if a.retries == 0 || ctx.Err() != nil {
 		return false
+	}
+	if response.StatusCode == http.StatusInsufficientStorage {
+		a.full++
+		return a.full <= a.retries
 	}
 	if a.leaderless.IsZero() {
 		a.leaderless = time.Now()

@@ -377,8 +377,11 @@ func TestACallWaitsForALeader(t *testing.T) {
 		{"for too long", usual, election, http.StatusServiceUnavailable, false},
 		{"what is said again anyhow", once, 0, http.StatusServiceUnavailable, false},
 		{"another answer", usual, 0, http.StatusConflict, false},
+		{"a full disk", usual, 0, http.StatusInsufficientStorage, true},
+		{"a full disk, for what is said again anyhow", once, 0, http.StatusInsufficientStorage, false},
 	} {
-		a := &attempts{patience: c.patience, log: slog.New(slog.DiscardHandler), leaderless: time.Now().Add(-c.since)}
+		turned := 0
+		a := &attempts{patience: c.patience, log: slog.New(slog.DiscardHandler), next: func() { turned++ }, leaderless: time.Now().Add(-c.since)}
 		response := &http.Response{StatusCode: c.status, Header: http.Header{api.Header: {api.Version}}, Body: io.NopCloser(strings.NewReader(`{"error":"nobody leads"}`))}
 		again, err := a.again(t.Context(), response, nil)
 		if again != c.again || err != nil {
@@ -386,6 +389,9 @@ func TestACallWaitsForALeader(t *testing.T) {
 		}
 		if left, _ := io.ReadAll(response.Body); !again && len(left) == 0 {
 			t.Errorf("%s: the answer was read", c.name)
+		}
+		if (turned == 1) != api.Elsewhere(c.status) {
+			t.Errorf("%s: it turned to another server %d times", c.name, turned)
 		}
 	}
 }

@@ -36,7 +36,7 @@ func (d *Dialer) Member(way func() (Way, error)) *Server {
 			if err != nil {
 				return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 			}
-			return w.dial(ctx)
+			return w.dial(ctx, int(c.turn.Load()))
 		},
 		IdleConnTimeout: time.Minute, ExpectContinueTimeout: api.ExpectPatience,
 	}
@@ -56,10 +56,18 @@ const (
 )
 
 // dial connects to the server of this node, or else to the first one that
-// answers. Those that are away delay it by no more than nextServer each.
-func (w Way) dial(ctx context.Context) (net.Conn, error) {
+// answers. Those that are away delay it by no more than nextServer each. With each
+// turn, another one is the first.
+func (w Way) dial(ctx context.Context, turn int) (net.Conn, error) {
 	var failures []error
-	if w.Socket != "" {
+	first := w.Socket != ""
+	if first && turn > 0 {
+		turn %= len(w.Servers) + 1
+		first = turn == 0
+		turn = max(0, turn-1)
+	}
+	w.Servers = from(w.Servers, turn)
+	if first {
 		connected, err := (&net.Dialer{}).DialContext(ctx, "unix", w.Socket)
 		if err == nil {
 			return connected, nil

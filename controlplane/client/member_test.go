@@ -47,7 +47,7 @@ func TestAServerThatIsAwayDelaysNobody(t *testing.T) {
 					w.Servers = append(w.Servers, resources.ServerAddress{Host: string(rune('a' + i))})
 				}
 				began := time.Now()
-				conn, err := w.dial(t.Context())
+				conn, err := w.dial(t.Context(), 0)
 				if took := time.Since(began); took != c.takes || (err != nil) != c.fails || err != nil && !IsUnreachable(err) {
 					t.Errorf("it took %s, want %s, and said %v", took, c.takes, err)
 				}
@@ -55,6 +55,39 @@ func TestAServerThatIsAwayDelaysNobody(t *testing.T) {
 					conn.Close() //nolint:errcheck // it is in memory
 				}
 			})
+		})
+	}
+}
+
+// Each turn tries another server first: one that is cut off from the leader takes
+// connections, and can do nothing with them.
+func TestEachTurnBeginsElsewhere(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		servers string
+		turn    int
+		want    string
+	}{
+		{"at first", "abc", 0, "a"},
+		{"the next", "abc", 1, "b"},
+		{"around", "abc", 4, "b"},
+		{"the only one", "a", 3, "a"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			asked := ""
+			w := Way{Dial: func(_ context.Context, at resources.ServerAddress) (net.Conn, error) {
+				asked += at.Host
+				here, _ := net.Pipe()
+				return here, nil
+			}}
+			for _, host := range c.servers {
+				w.Servers = append(w.Servers, resources.ServerAddress{Host: string(host)})
+			}
+			conn, err := w.dial(t.Context(), c.turn)
+			if err != nil || asked != c.want {
+				t.Fatalf("it asks %q, %v", asked, err)
+			}
+			conn.Close() //nolint:errcheck // it is in memory
 		})
 	}
 }

@@ -106,6 +106,20 @@ func (s *Server) RestoreVolume(ctx context.Context, name string, r io.Reader) er
 	return wrap(err, "restore volume %s", name)
 }
 
+// CopyFromVolume writes an archive of a file or directory of the volume to w; see
+// backup.WritePath.
+func (s *Server) CopyFromVolume(ctx context.Context, name, path string, pause bool, w io.Writer) error {
+	err := s.transfer(ctx, volumePath(name)+"/read", resources.VolumeTransfer{Path: path, Pause: pause}, resources.Streams{Out: w})
+	return wrap(err, "copy from volume %s", name)
+}
+
+// CopyToVolume puts what such an archive holds into the volume, at a path; see
+// backup.Place. Where r fails, the volume stays as it was.
+func (s *Server) CopyToVolume(ctx context.Context, name, path string, pause bool, r io.Reader) error {
+	err := s.transfer(ctx, volumePath(name)+"/write", resources.VolumeTransfer{Path: path, Pause: pause}, resources.Streams{In: r, Out: io.Discard})
+	return wrap(err, "copy to volume %s", name)
+}
+
 // transfer sends what streams.In gives, and writes what comes to streams.Out.
 func (s *Server) transfer(ctx context.Context, path string, how resources.VolumeTransfer, streams resources.Streams) error {
 	session, err := s.open(ctx, path, how)

@@ -123,6 +123,9 @@ func (a *Atlas) Map(id resources.NodeID) resources.NetworkMap {
 		record := a.cluster.Networks[name]
 		subnet, found := record.Subnets[id]
 		if !found || !a.on[id][name] && len(a.published[name]) == 0 {
+			if record.CIDR.IsValid() {
+				m.Others = append(m.Others, record.CIDR)
+			}
 			continue
 		}
 		m.Networks = append(m.Networks, resources.MappedNetwork{

@@ -191,6 +191,12 @@ func TestMapsAgree(t *testing.T) {
 			for _, n := range m.Networks {
 				networks[n.Name] = n
 			}
+			for name, record := range c.Networks {
+				_, on := networks[name]
+				if other := slices.Contains(m.Others, record.CIDR); other == on && c.Nodes[id].Overlay != nil {
+					t.Fatalf("%s is on %s: %t, and hears that it is not: %t", id, name, on, other)
+				}
+			}
 			for _, s := range m.Services {
 				if _, found := networks[s.Network]; !found {
 					t.Fatalf("%s hears of %s on %s without the network", id, s.Name, s.Network)

@@ -46,6 +46,7 @@ func (s *survey) next() (do Verb, next resources.ServiceRecord) {
 		return Complete, next
 	case why != "" && s.goesBack():
 		next.Service.Template, next.ImageDigest = s.service.Stable.Template, s.service.Stable.ImageDigest
+		next.Contents = s.service.Stable.Contents
 		next.Revision++
 		next.Rollout = resources.Rollout{Began: now, Progress: now, RolledBack: s.service.Revision, Reason: why}
 		return RollBack, next

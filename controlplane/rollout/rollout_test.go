@@ -1,7 +1,9 @@
 package rollout_test
 
 import (
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/skerry-io/skerry/controlplane/rollout"
 	"github.com/skerry-io/skerry/resources"
@@ -26,5 +28,36 @@ func TestStatusTellsWhatFailed(t *testing.T) {
 	}
 	if got := status(resources.ReplicaExited, 1); got.State != resources.ServiceFailed {
 		t.Errorf("it ended and stays so, and the service is %s, want failed", got.State)
+	}
+}
+
+// The node of the old replica was lost, and has come back: the new one, which was
+// made meanwhile, waits for the volume that the old one has.
+func TestAReplicaGivesItsVolumeToItsSuccessor(t *testing.T) {
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	mounting := func(image, volume string) resources.Template {
+		return resources.Template{Image: image, Mounts: []resources.Mount{{Volume: volume, Path: "/data"}}}
+	}
+	for _, c := range []struct {
+		name, order, has string
+		stops            bool
+	}{
+		{"the same volume", resources.StopFirst, "rows", true},
+		{"another volume", resources.StopFirst, "other", false},
+		{"a volume that both may mount", resources.StartFirst, "rows", false},
+	} {
+		service := resources.Service{Name: "db", Replicas: 1, Template: mounting("db:2", "rows"), Update: resources.Update{Order: c.order}}
+		replicas := []resources.Replica{
+			{ID: "old", Service: "db", Revision: 1, Node: "n1", Wanted: true, Template: mounting("db:1", c.has)},
+			{ID: "new", Service: "db", Revision: 2, Wanted: true, Template: service.Template, Waiting: "volume rows has a single writer", MayWait: true},
+		}
+		view := rollout.View{Now: now, Since: now, Nodes: map[resources.NodeID]resources.NodeInfo{"n1": {}}, Seen: rollout.Seen{
+			"old": {ID: "old", State: resources.ReplicaRunning},
+		}}
+		d := rollout.Plan(resources.ServiceRecord{Service: service, Revision: 2}, replicas, view)
+		stops := slices.ContainsFunc(d.Actions, func(a rollout.Action) bool { return a.Do == rollout.Stop && a.Replica == "old" })
+		if stops != c.stops {
+			t.Errorf("%s: the plan is %+v", c.name, d.Actions)
+		}
 	}
 }

@@ -38,10 +38,14 @@ func Status(service resources.ServiceRecord, replicas []resources.Replica, v Vie
 	case why != "" && s.rolling && s.goesBack():
 		// The leader is about to, and what comes of that is yet to be seen.
 		status.Message = why
+	case why != "" && s.roomless && !s.rolling:
+		status.State, status.Message = resources.ServiceWaiting, why
 	case why != "":
 		status.State, status.Message = resources.ServiceFailed, why
 	case s.complete() || s.resting():
 		status.State = resources.ServiceRunning
+	default:
+		status.Message = s.waitsForNode()
 	}
 	if gone := service.Rollout.RolledBack; gone > 0 {
 		status.Message = strings.TrimPrefix(fmt.Sprintf("%s\nrevision %d was rolled back: %s", status.Message, gone, service.Rollout.Reason), "\n")

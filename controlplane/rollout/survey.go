@@ -3,6 +3,7 @@ package rollout
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"reflect"
 	"strings"
 	"time"
@@ -61,8 +62,10 @@ type survey struct {
 	proven    map[run]int
 	// done counts the proven replicas of the present revision in their slots.
 	done int
-	// failure says why a replica of the revision can't run.
-	failure string
+	// failure says why a replica of the revision can't run; roomless is true where
+	// all that do not only find no node.
+	failure  string
+	roomless bool
 	// forgot is true where the place of a replica has just become free, and
 	// progressed where the rollout has come forward since it was last written.
 	forgot, progressed bool
@@ -79,7 +82,7 @@ func runOf(r *resources.Replica) run { return run{r.Slot, r.Revision} }
 func look(service resources.ServiceRecord, replicas []*resources.Replica, v View, forgot bool) *survey {
 	s := &survey{
 		forgot: forgot, service: service, size: service.Service.Replicas, view: v, update: service.Service.Update,
-		present: resources.Revision{Number: service.Revision, Template: service.Service.Template, ImageDigest: service.ImageDigest},
+		present: resources.Revision{Number: service.Revision, Template: service.Service.Template, ImageDigest: service.ImageDigest, Contents: service.Contents},
 		rolling: service.Stable == nil || service.Stable.Number != service.Revision,
 	}
 	s.update.SetDefaults()
@@ -105,7 +108,7 @@ func look(service resources.ServiceRecord, replicas []*resources.Replica, v View
 			}
 		}
 	}
-	s.failure = s.firstFailure()
+	s.failure, s.roomless = s.firstFailure()
 	s.progressed = forgot || s.done > service.Rollout.Done
 	return s
 }
@@ -117,7 +120,7 @@ func (s *survey) currents(replicas []*resources.Replica) func(*resources.Replica
 	same := map[int]bool{s.service.Revision: true}
 	for _, r := range replicas {
 		if _, known := same[r.Revision]; !known {
-			same[r.Revision] = sameRun(resources.Revision{Template: r.Template, ImageDigest: r.ImageDigest}, s.present)
+			same[r.Revision] = sameRun(resources.Revision{Template: r.Template, ImageDigest: r.ImageDigest, Contents: r.Contents}, s.present)
 		}
 	}
 	return func(r *resources.Replica) bool { return same[r.Revision] }
@@ -125,7 +128,7 @@ func (s *survey) currents(replicas []*resources.Replica) func(*resources.Replica
 
 // sameRun is true where replicas of both revisions do the same.
 func sameRun(a, b resources.Revision) bool {
-	return a.ImageDigest == b.ImageDigest && reflect.DeepEqual(a.Template, b.Template)
+	return a.ImageDigest == b.ImageDigest && maps.Equal(a.Contents, b.Contents) && reflect.DeepEqual(a.Template, b.Template)
 }
 
 func (s *survey) standing(r *resources.Replica) standing {
@@ -176,17 +179,30 @@ func (s *survey) complete() bool {
 func (s *survey) resting() bool { return s.size == 0 && s.total == 0 }
 
 // firstFailure says why the first replica of the revision that can't run
-// doesn't; nothing while each may still come to run.
-func (s *survey) firstFailure() string {
+// doesn't, and whether none has failed in another way than to find no node;
+// nothing while each may still come to run.
+func (s *survey) firstFailure() (why string, roomless bool) {
 	frees, inSlot := s.freeing()
+	roomless = true
 	for _, r := range s.replicas {
 		status := s.view.Seen[r.ID]
 		switch {
 		case r.state != down || !r.current:
 		case s.needsRoom(r) && !frees && !inSlot[r.Slot]:
-			return fmt.Sprintf("replica %s: %s: %s%s", r.ID, resources.ReasonNoPlace, r.Waiting, s.hint(r))
+			why = cmp.Or(why, fmt.Sprintf("replica %s: %s: %s%s", r.ID, resources.ReasonNoPlace, r.Waiting, s.hint(r)))
 		case broken(status):
-			return fmt.Sprintf("replica %s on node %s: %s", r.ID, s.view.Nodes[r.Node].Name, tell(status))
+			why, roomless = cmp.Or(why, fmt.Sprintf("replica %s on node %s: %s", r.ID, s.view.Nodes[r.Node].Name, tell(status))), false
+		}
+	}
+	return why, roomless && why != ""
+}
+
+// waitsForNode says which replica waits for a node though the revision has run
+// whole, and why; nothing where none does.
+func (s *survey) waitsForNode() string {
+	for _, r := range s.replicas {
+		if !s.rolling && r.current && r.state == down && r.Node == "" && r.Waiting != "" {
+			return fmt.Sprintf("replica %s waits for a node: %s", r.ID, r.Waiting)
 		}
 	}
 	return ""

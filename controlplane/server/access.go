@@ -1,17 +1,21 @@
 package server
 
 import (
+	"context"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/skerry-io/skerry/controlplane/api"
 	"github.com/skerry-io/skerry/controlplane/pki"
+	"github.com/skerry-io/skerry/resources"
 )
 
 // NodeHandler serves the API to other nodes, whose certificates were verified.
 // A server may do everything. Any other node may read and report what is its
 // own, pull images, and see what the server measures: an agent that was broken
-// into tells nothing of the others.
+// into tells nothing of the others. A node that was removed or forgotten may do
+// nothing, whatever its certificate says.
 func (s *Server) NodeHandler() http.Handler {
 	all := s.Handler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -31,6 +35,9 @@ func (s *Server) admit(r *http.Request) error {
 	if err != nil {
 		return api.Errorf(http.StatusUnauthorized, "%v", err)
 	}
+	if err := s.checkLetIn(r.Context(), who.Node); err != nil {
+		return err
+	}
 	own := "/v1/nodes/" + string(who.Node)
 	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
 	switch {
@@ -41,4 +48,17 @@ func (s *Server) admit(r *http.Request) error {
 		return nil
 	}
 	return api.Errorf(http.StatusForbidden, "node %s may not do that: it is a worker, and this is not its own", who.Node)
+}
+
+// checkLetIn refuses a node that is not one of the cluster, or is no more. The board
+// saves a look into the store.
+func (s *Server) checkLetIn(ctx context.Context, id resources.NodeID) error {
+	if v, _ := s.board.get(); slices.Contains(v.state.Cluster.Nodes, id) {
+		return nil
+	}
+	state, err := s.Store.Load(ctx)
+	if err == nil && !slices.Contains(state.Cluster.Nodes, id) {
+		err = api.Errorf(http.StatusForbidden, "node %s is not one of the cluster: it was removed, or never let in", id)
+	}
+	return err
 }

@@ -20,13 +20,15 @@ import (
 )
 
 // Handler serves the API, the registry under /v2/, and what this server measures
-// under /metrics. All but that and the question which cluster this is goes to
-// the server that leads.
+// under /metrics. All but that, its keys and the question which cluster this is goes
+// to the server that leads.
 func (s *Server) Handler() http.Handler {
 	leader, mux := s.leaderHandler(), http.NewServeMux()
 	mux.Handle("/", s.led(present(leader)))
 	mux.Handle("/v2/", s.registryHandler())
 	mux.HandleFunc("GET /v1/cluster", s.getCluster)
+	mux.Handle("GET "+keysPath, api.Handler(s.getKeys))
+	mux.Handle("PUT "+keysPath, present(api.Handler(s.putKeys)))
 	mux.Handle("GET /metrics", metrics.Handler(s.measures.registry))
 	return s.measures.counted(func(r *http.Request) string {
 		_, pattern := mux.Handler(r)
@@ -41,9 +43,14 @@ func (s *Server) leaderHandler() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/cluster", s.watchCluster)
 	mux.HandleFunc("GET /v1/snapshot", s.getSnapshot)
+	mux.Handle("GET /v1/cluster/registries", api.Handler(s.getRegistries))
+	mux.Handle("PUT /v1/cluster/registries", api.Handler(s.putRegistries))
+	mux.Handle("GET /v1/cluster/keys", api.Handler(s.getKeys))
+	mux.Handle("POST /v1/cluster/keys/rotation", api.Handler(s.rotateKey))
 	mux.Handle("PUT /v1/cluster/servers", api.Handler(s.putServers))
 	mux.Handle("POST /v1/nodes/{id}/certificate", api.Handler(s.signCertificate))
 	mux.Handle("PUT /v1/nodes/{id}/availability", api.Handler(s.putAvailability))
+	mux.Handle("GET /v1/nodes/{id}/stranded", s.led(api.Handler(s.stranded)))
 	mux.Handle("DELETE /v1/nodes/{id}/server", api.Handler(s.leaveServers))
 	mux.HandleFunc("GET /v1/nodes/{id}", s.getNode)
 	mux.Handle("GET /v1/nodes", api.Handler(s.listNodes))
@@ -52,6 +59,7 @@ func (s *Server) leaderHandler() *http.ServeMux {
 	mux.HandleFunc("GET /v1/nodes/{id}/assignment", s.getAssignment)
 	mux.Handle("PUT /v1/nodes/{id}/status", api.Handler(s.putStatus))
 	mux.Handle("POST /v1/nodes/{id}/pulse", api.Handler(s.postPulse))
+	mux.Handle("PUT /v1/nodes/{id}/samples", api.Handler(s.putSamples))
 	mux.HandleFunc("GET /v1/nodes/{id}/network", s.getNetworkMap)
 	mux.Handle("GET /v1/networks", api.Handler(s.listNetworks))
 	mux.HandleFunc("GET /v1/networks/{name}", s.getNetwork)
@@ -63,11 +71,22 @@ func (s *Server) leaderHandler() *http.ServeMux {
 	mux.Handle("POST /v1/volumes/{name}/adoption", api.Handler(s.adoptVolume))
 	mux.Handle("DELETE /v1/volumes/{name}", api.Handler(s.deleteVolume))
 	mux.HandleFunc("POST /v1/volumes/{name}/backup", s.askVolume)
+	mux.Handle("GET /v1/secrets", api.Handler(s.listSecrets))
+	mux.HandleFunc("GET /v1/secrets/{name}", s.getSecret)
+	mux.Handle("PUT /v1/secrets/{name}", api.Handler(s.putSecret))
+	mux.Handle("DELETE /v1/secrets/{name}", api.Handler(s.deleteSecret))
+	mux.Handle("GET /v1/configs", api.Handler(s.listConfigs))
+	mux.HandleFunc("GET /v1/configs/{name}", s.getConfig)
+	mux.Handle("PUT /v1/configs/{name}", api.Handler(s.putConfig))
+	mux.Handle("DELETE /v1/configs/{name}", api.Handler(s.deleteConfig))
 	mux.HandleFunc("POST /v1/volumes/{name}/restore", s.askVolume)
+	mux.HandleFunc("POST /v1/volumes/{name}/read", s.askVolume)
+	mux.HandleFunc("POST /v1/volumes/{name}/write", s.askVolume)
 	mux.Handle("DELETE /v1/nodes/{id}/volumes/{name}", api.Handler(s.volumeRemoved))
 	mux.Handle("GET /v1/services", api.Handler(s.listServices))
 	mux.HandleFunc("GET /v1/services/{name}", s.getService)
 	mux.Handle("PUT /v1/services/{name}", api.Handler(s.putService))
+	mux.Handle("GET /v1/services/{name}/autoscale", api.Handler(s.explainScaling))
 	mux.Handle("DELETE /v1/services/{name}", api.Handler(s.deleteService))
 	mux.HandleFunc("POST /v1/replicas/{id}/logs", s.askReplica)
 	mux.HandleFunc("POST /v1/replicas/{id}/exec", s.askReplica)
@@ -261,7 +280,14 @@ func (s *Server) getAssignment(w http.ResponseWriter, r *http.Request) {
 		if !hasNode(v.state, id) {
 			return nil
 		}
-		return assignment(v, id)
+		a := assignment(v, id)
+		contents, err := s.contentsFor(v, id, a)
+		if err != nil {
+			s.Log.Error("the assignment of a node can't be told", "node", id, "err", err)
+			return api.NotYet
+		}
+		a.Contents = contents
+		return a
 	})
 }
 
@@ -341,23 +367,34 @@ func (s *Server) putService(r *http.Request) (any, error) {
 	if len(problems) > 0 {
 		return nil, api.Invalid(problems)
 	}
+	password := ""
+	if auth := service.RegistryAuth; auth != nil {
+		password, auth.Password = auth.Password, ""
+	}
 	var written resources.ServiceRecord
-	resolve := s.resolveOnce(r.Context(), service.Template)
+	resolve := s.resolveOnce(r.Context(), service, password)
 	revised := false
-	plan := func(state *store.State) ([]store.Change, error) {
-		if err := errors.Join(checkAffinities(state, service), checkSpread(state, service), checkNetworks(state, service), checkPorts(state, service), checkVolumes(state, service)); err != nil {
+	plan := func(state *store.State, key string) ([]store.Change, error) {
+		if err := errors.Join(checkAffinities(state, service), checkSpread(state, service), checkNetworks(state, service), checkPorts(state, service), checkVolumes(state, service), checkContents(state, service)); err != nil {
 			return nil, err
 		}
 		old, found := state.Services[service.Name]
-		if found && !old.Deleting && same(old.Service, service) {
-			written, revised = old, false
-			return nil, nil
+		written, revised = old, false
+		if !found || old.Deleting || !same(old.Service, service) {
+			if written, err = revise(old, service, contentsOf(state, service), func() (string, error) { return resolve(state) }); err != nil {
+				return nil, err
+			}
+			written.Stable = goneBackTo(state, written)
+			written.Scaled = s.scaledFor(state, old, service)
+			revised = written.Revision != old.Revision
 		}
-		written, err = revise(old, service, resolve)
-		revised = written.Revision != old.Revision
-		return []store.Change{store.PutService(written)}, err
+		changes, err := s.putLogin(state, key, &old, &written, password)
+		if err != nil || found && same(old, written) {
+			return changes, err
+		}
+		return append(changes, store.PutService(written)), nil
 	}
-	if err := s.relate(r.Context(), plan); err != nil {
+	if err := s.withKey(r.Context(), password != "", plan); err != nil {
 		return nil, err
 	}
 	if revised {
@@ -413,8 +450,9 @@ func checkSpread(state *store.State, service resources.Service) error {
 }
 
 // revise gives the record of the service as it is wanted now. A changed
-// template is a new revision, whose image is resolved.
-func revise(old resources.ServiceRecord, service resources.Service, resolve func() (string, error)) (resources.ServiceRecord, error) {
+// template is a new revision, whose image is resolved, with the present contents of
+// its secrets and configs.
+func revise(old resources.ServiceRecord, service resources.Service, contents resources.ContentNumbers, resolve func() (string, error)) (resources.ServiceRecord, error) {
 	next := old
 	next.Service, next.Deleting = service, false
 	if old.Revision > 0 && same(old.Service.Template, service.Template) {
@@ -424,7 +462,7 @@ func revise(old resources.ServiceRecord, service resources.Service, resolve func
 	if err != nil {
 		return next, err
 	}
-	next.Revision, next.ImageDigest, next.Rollout = old.Revision+1, digest, resources.Rollout{}
+	next.Revision, next.ImageDigest, next.Contents, next.Rollout = old.Revision+1, digest, contents, resources.Rollout{}
 	return next, nil
 }
 

@@ -30,12 +30,14 @@ type view struct {
 	// now is the moment, and since when the leader began.
 	now, since time.Time
 	drawn      drawn
+	// scaling is what the autoscaler says, by service, where its time has come.
+	scaling map[string]resources.ScaleDecision
 }
 
 func (v *view) status(service resources.ServiceRecord) resources.ServiceStatus {
 	slots := v.slots(v.state, service)
 	status := rollout.Status(slots.service, slots.replicas, v.rollout(v.state))
-	status.Service.Replicas = service.Service.Replicas
+	status.Service.Replicas, status.Count = service.Service.Replicas, slots.service.Service.Replicas
 	return status
 }
 

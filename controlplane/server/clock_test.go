@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,7 +27,7 @@ func onAClock(t *testing.T, s store.Store, test func(t *testing.T, s *Server)) {
 	synctest.Test(t, func(t *testing.T) {
 		server := New(Config{
 			Self: resources.ServerAddress{Node: "server"}, Store: s, Images: fakeImages{}, Log: slog.New(slog.DiscardHandler),
-			Resolve: func(context.Context, string) (string, error) { return digest, nil },
+			Resolve: func(context.Context, string, map[string]Access) (string, error) { return digest, nil },
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
@@ -349,6 +350,33 @@ func TestALeaderThatIsCutOffMovesNothing(t *testing.T) {
 		a.live(t, NodeTimeout+2*Heartbeat)
 		if got := on(); got != 3 {
 			t.Errorf("after it n1 has %d replicas", got)
+		}
+	})
+}
+
+// Who asks hears which replicas of a node would find no other one.
+func TestReplicasThatWouldBeStranded(t *testing.T) {
+	onAClock(t, admitting(t, "n1", "n2"), func(t *testing.T, s *Server) {
+		a := &agents{Server: s}
+		a.join(t, "n1", "n2")
+		service := web(2)
+		a.put(t, service)
+		a.live(t, 30*time.Second)
+		stranded := func() []resources.Stranded {
+			return ask[[]resources.Stranded](t, s, http.MethodGet, "/v1/nodes/n1/stranded", nil)
+		}
+		if got := stranded(); len(got) != 0 {
+			t.Errorf("with room elsewhere: %+v", got)
+		}
+		service.Placement = &resources.Placement{MaxReplicasPerNode: 1}
+		a.put(t, service)
+		a.live(t, 30*time.Second)
+		got := stranded()
+		if len(got) != 1 || got[0].Service != "web" || !strings.Contains(got[0].Reason, "0 of 2 nodes fit") {
+			t.Errorf("without: %+v", got)
+		}
+		if problem := tryAsk(t, s, http.MethodGet, "/v1/nodes/n9/stranded", nil); problem == nil {
+			t.Error("a node that is not there is known")
 		}
 	})
 }

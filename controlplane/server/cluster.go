@@ -31,7 +31,7 @@ func (s *Server) watchCluster(w http.ResponseWriter, r *http.Request) {
 func (s *Server) clusterStatus(state *store.State) resources.ClusterStatus {
 	status := resources.ClusterStatus{
 		ClusterConfig: s.Cluster, Leader: s.Self.Node,
-		Wanted: state.Cluster.Wanted(), Members: slices.Sorted(maps.Keys(state.Servers)),
+		Wanted: state.Cluster.Wanted(), Members: slices.Sorted(maps.Keys(state.Servers)), Rebalance: state.Cluster.Rebalance,
 	}
 	status.Servers, status.Server = addressesOf(state), nil
 	status.Waiting, status.Failed = s.walk.get()
@@ -61,7 +61,9 @@ func assignment(v *view, id resources.NodeID) resources.Assignment {
 	state := v.state
 	a := resources.Assignment{
 		Replicas: append([]resources.Replica{}, state.ReplicasOn(id)...), Leaving: v.leaving(id), Volumes: volumesFor(state, id), Servers: addressesOf(state),
+		Samples: samplesOf(state, id),
 	}
+	a.Registries, a.Logins = registriesFor(state, id)
 	if _, found := state.Servers[id]; found {
 		a.Server = &resources.ServerConfig{Join: map[resources.NodeID]string{}}
 		for _, server := range a.Servers {

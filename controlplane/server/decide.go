@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -25,6 +26,8 @@ type decision struct {
 	// placed and refused count replicas that get a node, and that hear why they
 	// don't.
 	placed, refused int
+	// scaled is what has come of what the autoscaler says, by service.
+	scaled map[string]resources.ScaleDecision
 	// state is as it will be after the changes.
 	state *store.State
 }
@@ -32,6 +35,13 @@ type decision struct {
 func (d *decision) change(c ...store.Change) {
 	d.changes = append(d.changes, c...)
 	d.state = d.state.With(c...)
+}
+
+// wakeBy makes the next decision come at the time at the latest; zero is never.
+func (d *decision) wakeBy(at time.Time) {
+	if d.wake.IsZero() || !at.IsZero() && at.Before(d.wake) {
+		d.wake = at
+	}
 }
 
 // decide turns what the planners say of a view into changes of the store.
@@ -43,12 +53,16 @@ func decide(v *view) *decision {
 			d.change(store.DeleteReplica(r.ID))
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(v.state.Services)) {
-		d.rollOut(v, v.state.Services[name])
+	d.scale(v)
+	for _, name := range slices.Sorted(maps.Keys(d.state.Services)) {
+		d.rollOut(v, d.state.Services[name])
 	}
 	addresses := overlay.NewAllocator(clusterOf(d.state))
 	d.place(v, addresses)
+	d.rebalance(v)
+	d.tellDrains(v)
 	d.connect(addresses)
+	d.prune()
 	d.changes = lastOfEachKey(d.changes)
 	return d
 }
@@ -57,9 +71,7 @@ func decide(v *view) *decision {
 func (d *decision) rollOut(v *view, service resources.ServiceRecord) {
 	name, slots := service.Service.Name, v.slots(d.state, service)
 	plan := rollout.Plan(slots.service, slots.replicas, v.rollout(d.state))
-	if d.wake.IsZero() || !plan.Wake.IsZero() && plan.Wake.Before(d.wake) {
-		d.wake = plan.Wake
-	}
+	d.wakeBy(plan.Wake)
 	var changes []store.Change
 	for _, a := range plan.Actions {
 		switch a.Do {
@@ -113,7 +125,7 @@ func firstLine(text string) string {
 // may not stay where they are.
 func (d *decision) place(v *view, addresses *overlay.Allocator) {
 	cluster, pending := v.cluster(d.state)
-	d.leave(v, cluster.Misplaced())
+	d.leave(v, cluster.Misplaced(), math.MaxInt)
 	pending = d.mount(pending)
 	var changes []store.Change
 	for _, decision := range cluster.Place(pending) {
@@ -213,10 +225,10 @@ func (d *decision) serve(addresses *overlay.Allocator) {
 // leave stops replicas that may not stay where they are: of each service one,
 // and the next one once its new replica has come up. What fails holds nobody up:
 // its node may be drained because of it. One that finds no place does, so that
-// the others go on where they are.
-func (d *decision) leave(v *view, misplaced []schedule.Misplacement) {
+// the others go on where they are. It stops no more than most, and says how many.
+func (d *decision) leave(v *view, misplaced []schedule.Misplacement, most int) (stopped int) {
 	if len(misplaced) == 0 {
-		return
+		return 0
 	}
 	moving := map[string]bool{}
 	for _, r := range sortedReplicas(d.state) {
@@ -228,14 +240,16 @@ func (d *decision) leave(v *view, misplaced []schedule.Misplacement) {
 	}
 	for _, m := range misplaced {
 		r := d.state.Replicas.Get(m.Replica)
-		if moving[r.Service] && rollout.Ready(v.seen[r.ID]) {
+		if moving[r.Service] && rollout.Ready(v.seen[r.ID]) || stopped >= most {
 			continue
 		}
+		stopped++
 		moving[r.Service] = true
 		r.Wanted = false
 		d.change(store.PutReplica(r))
 		d.told = append(d.told, resources.Event{Object: "replica/" + string(r.ID), Reason: "Moved", Message: "it leaves, since " + m.Reason})
 	}
+	return stopped
 }
 
 func newReplica(service string, slot int, revision resources.Revision, now time.Time) resources.Replica {
@@ -243,7 +257,7 @@ func newReplica(service string, slot int, revision resources.Revision, now time.
 	return resources.Replica{
 		ID:      resources.ReplicaID(fmt.Sprintf("%s-%d-%s", service, slot, suffix)),
 		Service: service, Slot: slot, Revision: revision.Number, Wanted: true,
-		ImageDigest: revision.ImageDigest, Template: revision.Template, Created: now.UTC(),
+		ImageDigest: revision.ImageDigest, Template: revision.Template, Contents: revision.Contents, Created: now.UTC(),
 	}
 }
 

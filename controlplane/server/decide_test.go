@@ -198,7 +198,7 @@ func (w *world) churn() {
 			next.Ports = []resources.Port{{Target: 80, Protocol: "tcp", Mode: rapid.SampledFrom([]string{"", resources.PortCluster}).Draw(w.T, "mode")}}
 		}
 		next.Networks = rapid.SampledFrom([][]string{nil, {"blue"}, {"blue", "default"}}).Draw(w.T, "networks")
-		record, err := revise(service, next, func() (string, error) { return "", nil })
+		record, err := revise(service, next, nil, func() (string, error) { return "", nil })
 		if err != nil {
 			w.Fatal(err)
 		}

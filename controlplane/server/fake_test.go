@@ -40,7 +40,7 @@ type fakeResolver struct {
 	err   error
 }
 
-func (f *fakeResolver) resolve(_ context.Context, reference string) (string, error) {
+func (f *fakeResolver) resolve(_ context.Context, reference string, _ map[string]Access) (string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked = append(f.asked, reference)

@@ -11,17 +11,24 @@ import (
 // slots is a service as rollouts see it: so many slots, numbered from 0, and
 // replicas in them. For a global service, which has a slot for each node that
 // fits, they are numbered anew each time; a slot beyond the last is one whose
-// node fits no more.
+// node fits no more. So they are for an autoscaled one, whose slots have gaps
+// where it has shrunk.
 type slots struct {
 	service  resources.ServiceRecord
 	replicas []resources.Replica
 	// nodes are those of a global service's slots.
 	nodes []resources.NodeID
 	taken map[int]bool
+	// numbers are those of an autoscaled service's slots.
+	numbers []int
 }
 
 func (v *view) slots(state *store.State, service resources.ServiceRecord) slots {
 	s := slots{service: service, replicas: state.ReplicasOf(service.Service.Name)}
+	if service.Service.Autoscale != nil && service.Scaled != nil {
+		s.scale(service.Scaled.Slots)
+		return s
+	}
 	if service.Service.Mode != resources.ModeGlobal {
 		return s
 	}
@@ -39,6 +46,23 @@ func (v *view) slots(state *store.State, service resources.ServiceRecord) slots 
 	return s
 }
 
+// scale numbers the slots of an autoscaled service.
+func (s *slots) scale(numbers []int) {
+	s.numbers, s.service.Service.Replicas = numbers, len(numbers)
+	beyond := map[int]int{}
+	for i := range s.replicas {
+		r := &s.replicas[i]
+		at, found := slices.BinarySearch(numbers, r.Slot)
+		if !found {
+			if _, known := beyond[r.Slot]; !known {
+				beyond[r.Slot] = len(numbers) + len(beyond)
+			}
+			at = beyond[r.Slot]
+		}
+		r.Slot = at
+	}
+}
+
 // globalNodes lists the nodes that run a replica of a global service.
 func (v *view) globalNodes(state *store.State, service resources.ServiceRecord, replicas []resources.Replica) []resources.NodeID {
 	demand := schedule.DemandOf(resources.Replica{Service: service.Service.Name, Template: service.Service.Template}, service.Service.Placement)
@@ -52,6 +76,9 @@ func (v *view) globalNodes(state *store.State, service resources.ServiceRecord, 
 // number gives the number that a new replica in one of the slots is stored
 // with: for a global service, one that no other replica has.
 func (s slots) number(slot int) int {
+	if s.numbers != nil {
+		return s.numbers[slot]
+	}
 	if s.service.Service.Mode != resources.ModeGlobal {
 		return slot
 	}

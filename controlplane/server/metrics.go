@@ -22,6 +22,7 @@ type measures struct {
 	placements prometheus.Counter
 	refusals   prometheus.Counter
 	requests   *prometheus.CounterVec
+	scalings   *prometheus.CounterVec
 }
 
 func newMeasures() *measures {
@@ -43,8 +44,11 @@ func newMeasures() *measures {
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "skerry_server_requests_total", Help: "Answered requests of the API; a watch counts when it ends.",
 		}, []string{"route", "code"}),
+		scalings: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "skerry_autoscale_changes_total", Help: "Changes of the number of replicas that the autoscaler has made.",
+		}, []string{"direction"}),
 	}
-	m.registry.MustRegister(m.decisions, m.commits, m.placements, m.refusals, m.requests)
+	m.registry.MustRegister(m.decisions, m.commits, m.placements, m.refusals, m.requests, m.scalings)
 	return m
 }
 
@@ -71,12 +75,15 @@ var (
 	stateNodes      = metrics.NewState("skerry_nodes", "Nodes by state.", "state")
 	stateConditions = metrics.NewState("skerry_node_conditions", "Nodes by condition that holds.", "condition")
 	stateServices   = metrics.NewState("skerry_services", "Services by state.", "state")
+	stateScaled     = metrics.NewState("skerry_autoscale_replicas", "Replicas that an autoscaled service is to have now.", "service")
+	stateWants      = metrics.NewState("skerry_autoscale_wanted_replicas", "Replicas that its targets ask for, before bounds, windows and steps.", "service")
+	stateRatio      = metrics.NewState("skerry_autoscale_ratio", "Ratio of use and target of an autoscaled service; absent while it can't be measured.", "service", "target")
 	stateReplicas   = metrics.NewState("skerry_replicas", "Replicas that are wanted, and of those the ready ones and those without a node.", "state")
 )
 
 func (s *Server) states() metrics.States {
 	return metrics.States{
-		All:  []metrics.State{stateLeader, stateStore, stateNodes, stateConditions, stateServices, stateReplicas},
+		All:  []metrics.State{stateLeader, stateStore, stateNodes, stateConditions, stateServices, stateReplicas, stateScaled, stateWants, stateRatio},
 		Read: s.readStates,
 	}
 }
@@ -102,6 +109,26 @@ func (s *Server) readStates(set metrics.Set) {
 	each(stateConditions, conditions)
 	each(stateServices, v.countServices())
 	each(stateReplicas, v.countReplicas())
+	s.readScaling(v, set)
+}
+
+func (s *Server) readScaling(v *view, set metrics.Set) {
+	for name, service := range v.state.Services {
+		if service.Service.Autoscale == nil {
+			continue
+		}
+		set(stateScaled, float64(service.Count()), name)
+		latest, found := s.scaler.latest(name)
+		if !found {
+			continue
+		}
+		set(stateWants, float64(latest.Wants), name)
+		for _, r := range latest.Readings {
+			if r.Problem == "" {
+				set(stateRatio, r.Ratio, name, r.Name)
+			}
+		}
+	}
 }
 
 // countNodes counts each node once, under the worst that is true of it.
@@ -128,7 +155,7 @@ func (v *view) countNodes() (states, conditions map[string]int) {
 }
 
 func (v *view) countServices() map[string]int {
-	states := map[string]int{string(resources.ServiceRolling): 0, string(resources.ServiceRunning): 0, string(resources.ServiceFailed): 0}
+	states := map[string]int{string(resources.ServiceRolling): 0, string(resources.ServiceRunning): 0, string(resources.ServiceWaiting): 0, string(resources.ServiceFailed): 0}
 	for _, service := range v.state.Services {
 		states[string(v.status(service).State)]++
 	}

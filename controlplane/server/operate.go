@@ -5,8 +5,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"slices"
 
 	"github.com/skerry-io/skerry/controlplane/api"
+	"github.com/skerry-io/skerry/controlplane/store"
 	"github.com/skerry-io/skerry/resources"
 )
 
@@ -64,9 +66,14 @@ func (s *Server) nodeOf(r *http.Request) (resources.NodeInfo, error) {
 	return node, nil
 }
 
-// nodeOfVolume finds the node that has the data of the volume that a call is about.
+// nodeOfVolume finds the node that has the data of the volume that a call is about,
+// or mounts it.
 func (s *Server) nodeOfVolume(r *http.Request) (resources.NodeInfo, error) {
 	name := r.PathValue("name")
+	how, err := api.HeaderValue[resources.VolumeTransfer](r, api.CommandHeader)
+	if err != nil {
+		return resources.NodeInfo{}, err
+	}
 	state, err := s.Store.Load(r.Context())
 	if err != nil {
 		return resources.NodeInfo{}, err
@@ -79,11 +86,32 @@ func (s *Server) nodeOfVolume(r *http.Request) (resources.NodeInfo, error) {
 	case record.Deleting:
 		return node, api.Errorf(http.StatusConflict, "volume %s is being removed", name)
 	case !record.Volume.Local():
-		return node, api.Errorf(http.StatusConflict, "the data of volume %s is not on a node, since its driver is %s: copy it where it is", name, record.Volume.Driver)
+		return mountingNode(state, record.Volume, how.Pause)
 	case record.Node == "":
 		return node, api.Errorf(http.StatusConflict, "volume %s is on no node yet: the first replica that mounts it chooses one", name)
 	case !found:
 		return node, api.Errorf(http.StatusConflict, "volume %s is on node %s, which is not in the cluster any more", name, record.Node)
 	}
 	return node, nil
+}
+
+// mountingNode gives a node with a replica that mounts a volume whose data is on
+// none. Nobody else may have it mounted while its writer does; and replicas on
+// several nodes can't be paused from one.
+func mountingNode(state *store.State, volume resources.Volume, pause bool) (resources.NodeInfo, error) {
+	var on []resources.NodeID
+	for _, r := range state.Replicas.All() {
+		if _, found := state.Nodes[r.Node]; found && slices.Contains(r.Template.VolumeNames(), volume.Name) {
+			on = append(on, r.Node)
+		}
+	}
+	slices.Sort(on)
+	on = slices.Compact(on)
+	switch {
+	case len(on) == 0:
+		return resources.NodeInfo{}, api.Errorf(http.StatusConflict, "no replica mounts volume %s now: the data of a volume of the driver %s is reached through one; let a service that mounts it run", volume.Name, volume.Driver)
+	case pause && len(on) > 1:
+		return resources.NodeInfo{}, api.Errorf(http.StatusConflict, "volume %s is mounted on several nodes: %s; let the services that mount it run on one of them", volume.Name, nodeNames(state, on))
+	}
+	return state.Nodes[on[0]], nil
 }

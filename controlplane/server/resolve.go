@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -9,23 +10,36 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
 	"github.com/skerry-io/skerry/controlplane/api"
+	"github.com/skerry-io/skerry/controlplane/store"
 	"github.com/skerry-io/skerry/resources"
 )
 
 // resolveOnce is resolve for a change that may be planned several times.
-func (s *Server) resolveOnce(ctx context.Context, t resources.Template) func() (string, error) {
-	return sync.OnceValues(func() (string, error) { return s.resolve(ctx, t) })
+func (s *Server) resolveOnce(ctx context.Context, service resources.Service, password string) func(*store.State) (string, error) {
+	var once sync.Once
+	var digest string
+	var err error
+	return func(state *store.State) (string, error) {
+		once.Do(func() {
+			var registries map[string]Access
+			if registries, err = s.access(state, service, password); err == nil {
+				digest, err = s.resolve(ctx, service.Template, registries)
+			}
+		})
+		return digest, err
+	}
 }
 
 // resolve gives the digest that a template's image has now, so that all
 // replicas of a revision run the same. It is empty where only the nodes can
 // know: images of their own, and registries that don't answer here.
-func (s *Server) resolve(ctx context.Context, t resources.Template) (string, error) {
+func (s *Server) resolve(ctx context.Context, t resources.Template, registries map[string]Access) (string, error) {
 	problem := func(format string, args ...any) error {
 		var p resources.Problems
 		p.Addf("image", format, args...)
@@ -49,7 +63,7 @@ func (s *Server) resolve(ctx context.Context, t resources.Template) (string, err
 	if t.PullPolicy == resources.PullNever || strings.HasPrefix(t.Image, "localhost/") || strings.Contains(t.Image, ":/") {
 		return "", nil
 	}
-	digest, err := s.Resolve(ctx, t.Image)
+	digest, err := s.Resolve(ctx, t.Image, registries)
 	switch refused := new(transport.Error); {
 	case err == nil:
 		return digest, nil
@@ -67,17 +81,51 @@ func (s *Server) resolve(ctx context.Context, t resources.Template) (string, err
 // resolveTimeout bounds a look into a registry, retries included.
 const resolveTimeout = 20 * time.Second
 
-// ResolveRemote is the Resolver that asks the reference's registry.
-func ResolveRemote(ctx context.Context, reference string) (string, error) {
+// ResolveRemote is the Resolver that asks the mirrors of the reference's registry,
+// and then that itself.
+func ResolveRemote(ctx context.Context, reference string, registries map[string]Access) (string, error) {
 	ref, err := name.ParseReference(reference)
+	if err != nil {
+		return "", fmt.Errorf("read the reference %q: %w", reference, err)
+	}
+	var failures []error
+	for _, mirror := range registries[resources.ImageHost(reference)].Mirrors {
+		digest, err := head(ctx, fmt.Sprintf("%s/%s:%s", mirror, ref.Context().RepositoryStr(), ref.Identifier()), registries[resources.MirrorHost(mirror)])
+		if err == nil {
+			return digest, nil
+		}
+		failures = append(failures, err)
+	}
+	digest, err := head(ctx, reference, registries[resources.ImageHost(reference)])
+	if err == nil {
+		return digest, nil
+	}
+	return "", errors.Join(append([]error{err}, failures...)...)
+}
+
+// head asks one registry.
+func head(ctx context.Context, reference string, access Access) (string, error) {
+	var how []name.Option
+	options := []remote.Option{}
+	if access.Insecure {
+		how = append(how, name.Insecure)
+		transport, _ := remote.DefaultTransport.(*http.Transport)
+		transport = transport.Clone()
+		transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // the user says so
+		options = append(options, remote.WithTransport(transport))
+	}
+	if access.Username != "" {
+		options = append(options, remote.WithAuth(&authn.Basic{Username: access.Username, Password: access.Password}))
+	}
+	ref, err := name.ParseReference(reference, how...)
 	if err != nil {
 		return "", fmt.Errorf("read the reference %q: %w", reference, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
-	head, err := remote.Head(ref, remote.WithContext(ctx))
+	found, err := remote.Head(ref, append(options, remote.WithContext(ctx))...)
 	if err != nil {
 		return "", fmt.Errorf("resolve %s: %w", reference, err)
 	}
-	return head.Digest.String(), nil
+	return found.Digest.String(), nil
 }

@@ -22,6 +22,8 @@ type agents struct {
 	nodes []string
 	// bad is an image that can't run, and slow one whose pull never ends.
 	bad, slow string
+	// badContent is a version of a content with which nothing runs.
+	badContent string
 }
 
 func (a *agents) join(t *testing.T, nodes ...string) {
@@ -49,7 +51,7 @@ func (a *agents) of(r resources.Replica) resources.ReplicaStatus {
 	s := runs(r)
 	switch {
 	case !r.Wanted:
-	case r.Template.Image == a.bad:
+	case r.Template.Image == a.bad, slices.Contains(r.Contents.Versions(), a.badContent):
 		code := 1
 		s.State, s.Failures, s.ExitCode = resources.ReplicaBackoff, rollout.FailuresToReport, &code
 		s.Reason, s.Message, s.LogTail = resources.ReasonCrashed, "it ended at once", []string{"no database"}

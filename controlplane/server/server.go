@@ -20,7 +20,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/skerry-io/skerry/controlplane/exposition"
 	"github.com/skerry-io/skerry/controlplane/pki"
+	"github.com/skerry-io/skerry/controlplane/seal"
 	"github.com/skerry-io/skerry/controlplane/store"
 	"github.com/skerry-io/skerry/resources"
 )
@@ -34,8 +36,9 @@ type Images interface {
 	Delete(ctx context.Context, name, digest string) error
 }
 
-// Resolver gives the digest of what a reference names in its registry now.
-type Resolver func(ctx context.Context, reference string) (digest string, err error)
+// Resolver gives the digest of what a reference names in its registry now, with how
+// registries are reached, by host.
+type Resolver func(ctx context.Context, reference string, registries map[string]Access) (digest string, err error)
 
 // Config is what a Server is made of.
 type Config struct {
@@ -48,11 +51,16 @@ type Config struct {
 	Images   Images
 	Resolve  Resolver
 	Log      *slog.Logger
+	// Keys are what secrets are sealed with; New makes a ring in memory where it is
+	// nil.
+	Keys *seal.Ring
 	// The rest is nil for a server that stays alone.
 	Election Election
 	Members  Members
 	// Authority signs the certificates of nodes.
 	Authority *pki.Authority
+	// Fetch reads a page of metrics outside the cluster; nil for plain HTTP.
+	Fetch func(ctx context.Context, address string) (exposition.Page, error)
 	// Ticks tells the time with each Pulse, while the process runs; nil for a
 	// ticker of its own.
 	Ticks <-chan time.Time
@@ -88,8 +96,10 @@ type Server struct {
 	leadership *leadership
 	walk       *walk
 	measures   *measures
+	scaler     *scaler
 
 	fetching sync.Mutex // held while an image is fetched
+	rotating sync.Mutex // held while the sealing key is changed
 	// relations is held while what has to fit to other things is compared with them
 	// and written: the store itself compares only what is written.
 	relations sync.Mutex
@@ -101,9 +111,17 @@ type Server struct {
 // New makes a server. It does nothing before Run.
 func New(c Config) *Server {
 	r := newReports()
+	if c.Keys == nil {
+		c.Keys = seal.NewRing()
+	}
 	s := &Server{
-		Config: c, reports: r, board: newBoard(r), events: newEvents(), leadership: newLeadership(), walk: newWalk(), measures: newMeasures(),
+		Config: c, reports: r, board: newBoard(r), events: newEvents(), leadership: newLeadership(), walk: newWalk(), measures: newMeasures(), scaler: newScaler(),
 		transports: map[resources.ServerAddress]*http.Transport{},
+	}
+	if s.Fetch == nil {
+		s.Fetch = func(ctx context.Context, address string) (exposition.Page, error) {
+			return exposition.Fetch(ctx, http.DefaultClient, address)
+		}
 	}
 	s.measures.registry.MustRegister(s.states())
 	return s
@@ -114,6 +132,7 @@ func New(c Config) *Server {
 func (s *Server) rule(ctx context.Context, st store.Store) {
 	began := time.Now()
 	s.reports.lead(began)
+	s.scaler.lead(began)
 	s.leadership.decide(st)
 	defer s.leadership.end()
 	for ctx.Err() == nil {
@@ -125,9 +144,11 @@ func (s *Server) rule(ctx context.Context, st store.Store) {
 		pause(ctx, retryWait)
 	}
 	s.leadership.begin(ctx)
-	var walking sync.WaitGroup
-	defer walking.Wait()
-	walking.Go(func() { s.walkMembers(ctx) })
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() { s.walkMembers(ctx) })
+	beside.Go(func() { s.keepKeys(ctx) })
+	beside.Go(func() { s.readOutside(ctx) })
 	var told silence
 	changed := s.Store.Watch(ctx)
 	silence := time.NewTimer(NodeTimeout)
@@ -179,9 +200,12 @@ func (s *Server) lead(ctx context.Context, st store.Store, now time.Time, told *
 	for _, e := range told.tell(v, s.Cluster.Name) {
 		s.events.add(e.Object, e.Reason, e.Message, now)
 	}
+	v.scaling, wake = s.scaler.plan(v)
 	d := decide(v)
 	s.measures.decisions.Observe(time.Since(began).Seconds())
+	d.wakeBy(wake)
 	if len(d.changes) == 0 {
+		s.scaled(v, d)
 		return d.wake, nil
 	}
 	switch err := s.measures.committed("leader", st.Commit(ctx, state, d.changes)); {
@@ -190,6 +214,7 @@ func (s *Server) lead(ctx context.Context, st store.Store, now time.Time, told *
 	case err != nil:
 		return d.wake, fmt.Errorf("carry out %d decisions: %w", len(d.changes), err)
 	}
+	s.scaled(v, d)
 	for _, c := range d.changes {
 		s.Log.Debug("decided", "change", c.Key())
 	}
@@ -197,6 +222,9 @@ func (s *Server) lead(ctx context.Context, st store.Store, now time.Time, told *
 	s.measures.refusals.Add(float64(d.refused))
 	for _, e := range d.told {
 		s.events.add(e.Object, e.Reason, e.Message, now)
+	}
+	if state.Cluster.Rebalance > 0 && d.state.Cluster.Rebalance == 0 {
+		s.events.add("cluster/"+s.Cluster.Name, "Rebalanced", "no further replica moves", now)
 	}
 	return d.wake, nil
 }

@@ -135,6 +135,9 @@ func checkChange(state *store.State, record resources.VolumeRecord, volume resou
 	where := func(v resources.Volume) resources.Volume {
 		return resources.Volume{Driver: v.Driver, NFS: v.NFS, Options: v.Options}
 	}
+	if err := checkSize(state, record, volume); err != nil {
+		return err
+	}
 	mounting := servicesMounting(state, name)
 	if !same(where(old), where(volume)) && len(mounting) > 0 {
 		return api.Errorf(http.StatusConflict, "volume %s can't become another place while services mount it: %s; remove them first, or make another volume", name, strings.Join(mounting, ", "))
@@ -148,6 +151,23 @@ func checkChange(state *store.State, record resources.VolumeRecord, volume resou
 		}
 	}
 	return nil
+}
+
+// checkSize refuses a size that data which is there already can't have.
+func checkSize(state *store.State, record resources.VolumeRecord, volume resources.Volume) error {
+	old := record.Volume.Size
+	p := resources.Problems{}
+	switch node := nodeName(state, record.Node); {
+	case record.Node == "" || volume.Size == old:
+	case old == 0:
+		p.Addf("size", "can't be given to volume %s, which shares the disk of node %s already; make another volume with a size, and restore a backup of this one there", volume.Name, node)
+	case volume.Size < old:
+		p.Addf("size", "was %s, and volume %s on node %s can't shrink; make a smaller volume, and restore a backup of this one there", old, volume.Name, node)
+	}
+	if len(p) == 0 {
+		return nil
+	}
+	return api.Invalid(p)
 }
 
 // dataOf gives the nodes that have data of a local volume, sorted.
@@ -275,10 +295,26 @@ func checkVolumes(state *store.State, service resources.Service) error {
 	return api.Invalid(p)
 }
 
+// goneBackTo is the revision that a rollout goes back to where the present one can't
+// run; none where the service is one by now that could not mount its volumes.
+func goneBackTo(state *store.State, record resources.ServiceRecord) *resources.Revision {
+	if record.Stable == nil {
+		return nil
+	}
+	back := record.Service
+	back.Template = record.Stable.Template
+	if checkVolumes(state, back) != nil {
+		return nil
+	}
+	return record.Stable
+}
+
 // checkSingle refuses a service that could never have one replica alone on the
 // volume.
 func checkSingle(p *resources.Problems, state *store.State, service resources.Service, at, volume string) {
-	if service.Replicas > 1 {
+	if service.Autoscale != nil && service.Most() > 1 {
+		p.Addf("autoscale.max", "is %d, and volume %s has a single writer: it is mounted by one replica at a time; give 1, or make the volume's access %q", service.Most(), volume, resources.MultiWriter)
+	} else if service.Most() > 1 {
 		p.Addf("replicas", "is %d, and volume %s has a single writer: it is mounted by one replica at a time; run 1, or make the volume's access %q", service.Replicas, volume, resources.MultiWriter)
 	}
 	if service.Update.Budget(1).Surge > 0 {

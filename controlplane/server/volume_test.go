@@ -3,6 +3,7 @@ package server
 import (
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -158,5 +159,91 @@ func TestWhoMountsWhat(t *testing.T) {
 	}
 	if diff := cmp.Diff([]resources.NodeID{"n1", "", ""}, bound); diff != "" {
 		t.Errorf("nodes of volumes (-want +got):\n%s", diff)
+	}
+}
+
+// Data that is there has the size that it was given, or more.
+func TestTheSizeOfAVolume(t *testing.T) {
+	kept := &store.Memory{}
+	c := start(t, kept)
+	ctx := t.Context()
+	for _, v := range []resources.Volume{{Name: "nfs", Driver: "nfs", NFS: &resources.NFS{Server: "a", Path: "/a"}, Size: resources.GiB}, {Name: "plugin", Driver: "plugin", Size: resources.GiB}, {Name: "tiny", Size: resources.MiB}} {
+		_, err := c.PutVolume(ctx, v)
+		refused(t, err, http.StatusUnprocessableEntity, "size")
+	}
+	put := func(name string, size resources.Bytes) error {
+		_, err := c.PutVolume(ctx, resources.Volume{Name: name, Size: size})
+		return err
+	}
+	// Before anybody has used them, sizes are free.
+	for _, err := range []error{put("sized", 2*resources.GiB), put("sized", resources.GiB), put("shares", 0), put("shares", resources.GiB), put("shares", 0)} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	c.byHand(t, nodeInfo("n1"))
+	used := func(v resources.Volume) {
+		t.Helper()
+		v.SetDefaults()
+		state, err := kept.Load(ctx)
+		if err == nil {
+			err = kept.Commit(ctx, state, []store.Change{store.PutVolume(resources.VolumeRecord{Volume: v, Node: "n1"})})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	used(resources.Volume{Name: "sized", Size: resources.GiB})
+	used(resources.Volume{Name: "shares"})
+	refused(t, put("sized", resources.GiB/2), http.StatusUnprocessableEntity, "size: was 1GiB, and volume sized on node n1 can't shrink")
+	refused(t, put("sized", 0), http.StatusUnprocessableEntity, "can't shrink")
+	refused(t, put("shares", resources.GiB), http.StatusUnprocessableEntity, "size: can't be given to volume shares, which shares the disk of node n1")
+	if err := put("sized", 2*resources.GiB); err != nil {
+		t.Errorf("it grows: %v", err)
+	}
+}
+
+// A rollout never goes back to what could not run any more.
+func TestNothingGoesBackToAVolumeThatItCantHave(t *testing.T) {
+	state := (&store.State{}).With(
+		store.PutVolume(resources.VolumeRecord{Volume: resources.Volume{Name: "one"}}),
+		store.PutVolume(resources.VolumeRecord{Volume: resources.Volume{Name: "many", Access: resources.MultiWriter}}),
+	)
+	for _, c := range []struct {
+		volume   string
+		replicas int
+		back     bool
+	}{{"one", 1, true}, {"one", 4, false}, {"many", 4, true}, {"none", 1, false}} {
+		record := resources.ServiceRecord{Service: web(c.replicas), Revision: 2, Stable: &resources.Revision{Number: 1, Template: storing("web", c.volume).Template}}
+		if got := goneBackTo(state, record); (got != nil) != c.back {
+			t.Errorf("%d replicas that go back to volume %s: %+v", c.replicas, c.volume, got)
+		}
+	}
+}
+
+// The data of a volume that is on no node is reached where a replica mounts it.
+func TestWhoReachesAVolumeOnNoNode(t *testing.T) {
+	shared := resources.Volume{Name: "shared", Driver: "plugin"}
+	replica := func(id, node string) store.Change {
+		return store.PutReplica(resources.Replica{ID: resources.ReplicaID(id), Service: "db", Node: resources.NodeID(node), Template: storing("db", "shared").Template})
+	}
+	state := (&store.State{}).With(store.PutNode(nodeInfo("n1")), store.PutNode(nodeInfo("n2")), store.PutVolume(resources.VolumeRecord{Volume: shared}), replica("db-0-waits", ""))
+	for _, c := range []struct {
+		name    string
+		state   *store.State
+		pause   bool
+		on      resources.NodeID
+		refused string
+	}{
+		{"nobody", state, false, "", "no replica mounts volume shared now"},
+		{"whom a forgotten node had", state.With(replica("db-0-a", "gone")), false, "", "no replica mounts volume shared now"},
+		{"one", state.With(replica("db-0-a", "n2")), true, "n2", ""},
+		{"two", state.With(replica("db-0-a", "n2"), replica("db-1-b", "n1")), false, "n1", ""},
+		{"two who are to pause", state.With(replica("db-0-a", "n2"), replica("db-1-b", "n1")), true, "", "on several nodes: n1, n2"},
+	} {
+		node, err := mountingNode(c.state, shared, c.pause)
+		if node.ID != c.on || (err == nil) != (c.refused == "") || err != nil && !strings.Contains(err.Error(), c.refused) {
+			t.Errorf("%s: node %q, %v", c.name, node.ID, err)
+		}
 	}
 }

@@ -38,6 +38,8 @@ type cluster struct {
 	mu       sync.Mutex // guards all below
 	machines map[string]*machine
 	seen     []string // what has happened on the nodes and was not shown yet
+	// load is what is asked of services, in millicores.
+	load map[string]float64
 }
 
 var verbose = flag.Bool("log", false, "write what servers and agents log to stderr")
@@ -61,7 +63,7 @@ func simulate(t *testing.T, seed uint64, test func(t *testing.T, c *cluster)) {
 
 func newCluster(dir string, log *slog.Logger) *cluster {
 	c := &cluster{
-		dir: dir, log: log, network: newNetwork(), machines: map[string]*machine{}, began: time.Now(),
+		dir: dir, log: log, network: newNetwork(), machines: map[string]*machine{}, load: map[string]float64{}, began: time.Now(),
 		config: resources.ClusterConfig{ID: "sim", Name: "sim"},
 	}
 	c.members = &members{network: c.network, servers: c.servers, changed: make(chan struct{})}
@@ -101,6 +103,8 @@ func (c *cluster) close() {
 	c.user.up = false
 	c.user.mu.Unlock()
 	c.network.close()
+	// A connection that nobody waits for any more may be under way still.
+	<-time.After(time.Minute)
 }
 
 // machinesOf lists machines, sorted by name: servers, or nodes.
@@ -114,6 +118,24 @@ func (c *cluster) machinesOf(nodes bool) []*machine {
 		}
 	}
 	return all
+}
+
+// demands says what is asked of a service from now on, in millicores.
+func (c *cluster) demands(service string, millicores float64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.load[service] = millicores
+}
+
+// demand is what is asked of each running replica of a service.
+func (c *cluster) demand(service string) float64 {
+	count := 0
+	for _, m := range c.nodes() {
+		count += m.containers.count(service)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.load[service] / float64(max(count, 1))
 }
 
 // machine finds a machine by its name, or returns nil.
@@ -154,7 +176,7 @@ func (c *cluster) commit(changes ...store.Change) error {
 	return c.members.Commit(context.Background(), c.state(), changes)
 }
 
-// admit lets a node in.
+// admit lets a node in, for the first time or again.
 func (c *cluster) admit(id resources.NodeID) error {
 	for {
 		record := c.state().Cluster

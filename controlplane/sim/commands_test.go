@@ -16,29 +16,38 @@ import (
 
 // commands are the words that a line begins with.
 var commands = map[string]func(s *scenario, words []string) []string{
-	"servers":  func(*scenario, []string) []string { return nil },
-	"nodes":    (*scenario).addNodes,
-	"service":  (*scenario).putService,
-	"delete":   (*scenario).deleteService,
-	"advance":  (*scenario).advance,
-	"status":   (*scenario).status,
-	"show":     (*scenario).show,
-	"drain":    availability(resources.NodeDrained),
-	"cordon":   availability(resources.NodeCordoned),
-	"uncordon": availability(resources.NodeActive),
-	"crash":    (*scenario).crash,
-	"fail":     (*scenario).fail,
-	"slow":     (*scenario).fail,
-	"mend":     onNodes(func(m *machine) { m.containers.mend() }),
-	"kill":     onMachines(func(m *machine) { m.powerOff(nothing) }),
-	"boot":     onMachines((*machine).boot),
-	"restart":  onMachines(func(m *machine) { m.kill(); m.boot() }),
-	"cut":      onMachines(func(m *machine) { m.cluster.sever(m, true) }),
-	"heal":     onMachines(func(m *machine) { m.cluster.sever(m, false) }),
-	"clock":    (*scenario).clock,
-	"stall":    (*scenario).stall,
-	"stop":     onMachines((*machine).pause),
-	"resume":   onMachines((*machine).resume),
+	"servers":   func(*scenario, []string) []string { return nil },
+	"nodes":     (*scenario).addNodes,
+	"service":   (*scenario).putService,
+	"load":      (*scenario).putLoad,
+	"delete":    (*scenario).deleteService,
+	"volume":    (*scenario).putVolume,
+	"forget":    (*scenario).forget,
+	"join":      (*scenario).join,
+	"advance":   (*scenario).advance,
+	"status":    (*scenario).status,
+	"show":      (*scenario).show,
+	"drain":     availability(resources.NodeDrained),
+	"cordon":    availability(resources.NodeCordoned),
+	"uncordon":  availability(resources.NodeActive),
+	"rebalance": (*scenario).rebalance,
+	"crash":     (*scenario).crash,
+	"fail":      (*scenario).fail,
+	"slow":      (*scenario).fail,
+	"mend":      onNodes(func(m *machine) { m.containers.mend() }),
+	"kill":      onMachines(func(m *machine) { m.powerOff(nothing) }),
+	"boot":      onMachines((*machine).boot),
+	"restart":   onMachines(func(m *machine) { m.kill(); m.boot() }),
+	"cut":       onMachines(func(m *machine) { m.cluster.sever(m, true) }),
+	"part": func(s *scenario, words []string) []string {
+		s.separate(s.get(words[0]), s.get(words[1]), true)
+		return nil
+	},
+	"heal":   onMachines(func(m *machine) { m.cluster.sever(m, false) }),
+	"clock":  (*scenario).clock,
+	"stall":  (*scenario).stall,
+	"stop":   onMachines((*machine).pause),
+	"resume": onMachines((*machine).resume),
 }
 
 func nothing(resources.ReplicaID) bool { return false }
@@ -164,13 +173,31 @@ func (s *scenario) set(service *resources.Service, key, value string) {
 		service.Placement = &copied
 		return service.Placement
 	}
+	scale := func() *resources.Autoscale {
+		copied := resources.Autoscale{Min: 1}
+		if service.Autoscale != nil {
+			copied = *service.Autoscale
+		}
+		service.Autoscale = &copied
+		return service.Autoscale
+	}
 	switch key {
 	case "replicas":
 		service.Replicas = s.number(value)
+	case "scale":
+		from, to, _ := strings.Cut(value, "..")
+		scale().Min, scale().Max = s.number(from), s.number(to)
+	case "scale_cpu":
+		scale().CPU = s.number(value)
+	case "scale_down_window":
+		scale().Down = &resources.ScaleDown{}
+		parse(s, &scale().Down.Window, value)
 	case "cpu":
 		parse(s, &service.Resources.CPU, value)
 	case "memory":
 		parse(s, &service.Resources.Memory, value)
+	case "volume":
+		service.Mounts = []resources.Mount{{Volume: value, Path: "/data"}}
 	case "port":
 		service.Ports = []resources.Port{{Target: s.number(value)}}
 	case "image":
@@ -204,6 +231,14 @@ func (s *scenario) set(service *resources.Service, key, value string) {
 	}
 }
 
+// putLoad says what is asked of a service, as in "load web 300m".
+func (s *scenario) putLoad(words []string) []string {
+	var load resources.MilliCPU
+	parse(s, &load, words[1])
+	s.demands(words[0], float64(load))
+	return nil
+}
+
 func problem(err error) []string {
 	if err == nil {
 		return nil
@@ -224,6 +259,33 @@ func (s *scenario) deleteService(words []string) []string {
 	return problem(s.ask(func(ctx context.Context) error { return s.DeleteService(ctx, words[0]) }))
 }
 
+// putVolume makes a volume, as in "volume rows plugin".
+func (s *scenario) putVolume(words []string) []string {
+	return problem(s.ask(func(ctx context.Context) error {
+		_, err := s.PutVolume(ctx, resources.Volume{Name: words[0], Driver: words[1]})
+		return err
+	}))
+}
+
+// forget says of nodes that they are gone for good.
+func (s *scenario) forget(words []string) []string {
+	var all []string
+	for _, name := range words {
+		all = append(all, problem(s.ask(func(ctx context.Context) error { return s.DeleteNode(ctx, s.get(name).id) }))...)
+	}
+	return all
+}
+
+// join lets nodes in that were forgotten.
+func (s *scenario) join(words []string) []string {
+	for _, name := range words {
+		if err := s.admit(s.get(name).id); err != nil {
+			s.Fatal(err)
+		}
+	}
+	return nil
+}
+
 func availability(a resources.Availability) func(s *scenario, words []string) []string {
 	return func(s *scenario, words []string) []string {
 		var all []string
@@ -234,6 +296,20 @@ func availability(a resources.Availability) func(s *scenario, words []string) []
 		}
 		return all
 	}
+}
+
+// rebalance asks for one, and tells what is to move.
+func (s *scenario) rebalance([]string) []string {
+	var said resources.Rebalance
+	all := problem(s.ask(func(ctx context.Context) (err error) {
+		said, err = s.Rebalance(ctx, false)
+		return err
+	}))
+	for _, m := range said.Moves {
+		slot := strings.Split(string(m.Replica), "-")
+		all = append(all, fmt.Sprintf("%s.%s is to move from %s to %s, since %s", slot[0], slot[1], m.From, m.To, m.Reason))
+	}
+	return all
 }
 
 // crash ends the container of a replica, as in "crash web.0".

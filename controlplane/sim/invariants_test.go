@@ -28,12 +28,15 @@ type invariants struct {
 	// last write that was acknowledged, and those since that were not. Zero is for
 	// none.
 	written map[string]map[int]bool
+	// holders are the replicas that were the last to get a volume of a single
+	// writer, by its name.
+	holders map[string]*resources.Replica
 	// since is when something that may be for a while was first seen.
 	since map[string]time.Time
 }
 
 func newInvariants(c *cluster) *invariants {
-	return &invariants{cluster: c, written: map[string]map[int]bool{}, since: map[string]time.Time{}}
+	return &invariants{cluster: c, written: map[string]map[int]bool{}, holders: map[string]*resources.Replica{}, since: map[string]time.Time{}}
 }
 
 // numbered marks a service with the number of its write.
@@ -61,7 +64,7 @@ func (i *invariants) wrote(service string, number int, acknowledged bool) {
 
 // check returns what does not hold.
 func (i *invariants) check() error {
-	for _, holds := range []func() error{i.nothingLost, i.notOvercommitted, i.oneWriter} {
+	for _, holds := range []func() error{i.nothingLost, i.notOvercommitted, i.oneWriter, i.writersWait} {
 		if err := holds(); err != nil {
 			return err
 		}
@@ -147,11 +150,46 @@ func (i *invariants) oneWriter() error {
 	return nil
 }
 
-// reached is true for a node that the leader can reach. A new leader hears
+// writersWait: a volume of a single writer is given to one replica at a time, and
+// to the next one only where nothing is left of the last, or its node was forgotten:
+// a machine that is down keeps what it had.
+func (i *invariants) writersWait() error {
+	now := map[string]*resources.Replica{}
+	for _, r := range i.state().Replicas.All() {
+		for _, name := range r.Template.VolumeNames() {
+			if r.Node == "" {
+				continue
+			}
+			if other, has := now[name]; has {
+				return fmt.Errorf("volume %s is given to %s and %s", name, other.ID, r.ID)
+			}
+			now[name] = r
+		}
+	}
+	for name, r := range now {
+		last, has := i.holders[name]
+		i.holders[name] = r
+		if !has || last.ID == r.ID {
+			continue
+		}
+		m := i.machine(string(last.Node))
+		if m != nil && slices.ContainsFunc(m.containers.replicas(), func(c container) bool { return c.Replica == last.ID }) {
+			return fmt.Errorf("volume %s is given to %s, and %s is on %s still, which nobody has forgotten", name, r.ID, last.ID, m.name)
+		}
+	}
+	return nil
+}
+
+// forgot notes that a node keeps nobody waiting any more.
+func (i *invariants) forgot(id resources.NodeID) {
+	maps.DeleteFunc(i.holders, func(_ string, r *resources.Replica) bool { return r.Node == id })
+}
+
+// reached is true for a node of the cluster that the leader can reach. A new leader hears
 // everybody before it decides anything.
 func (i *invariants) reached(m *machine) bool {
 	leader := i.election.who()
-	return leader != nil && i.election.reign() > server.NodeTimeout && leader.serves() && !leader.isStopped() && i.members.majority(leader) && m.runsAgent() && i.network.reach(leader, m)
+	return slices.Contains(i.state().Cluster.Nodes, m.id) && leader != nil && i.election.reign() > server.NodeTimeout && leader.serves() && !leader.isStopped() && i.members.majority(leader) && m.runsAgent() && i.network.reach(leader, m)
 }
 
 // doubles: of each revision, one replica is wanted in a slot, among the nodes
@@ -198,7 +236,7 @@ func (i *invariants) settled() error {
 		return fmt.Errorf("no server leads")
 	}
 	for _, s := range services {
-		explained := s.State == resources.ServiceFailed && s.Message != ""
+		explained := (s.State == resources.ServiceFailed || s.State == resources.ServiceWaiting) && s.Message != ""
 		if s.State != resources.ServiceRunning && !explained {
 			return fmt.Errorf("service %s is %s, %d of %d ready: %q", s.Service.Name, s.State, s.Ready, s.Service.Replicas, s.Message)
 		}

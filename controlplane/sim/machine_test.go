@@ -176,7 +176,7 @@ func (m *machine) runAgent(ctx context.Context) error {
 	dialer := client.NewDialer(client.Options{Log: log})
 	defer dialer.Close()
 	a, err := agent.New(agent.Config{
-		Runtime: m.containers, Volumes: m.containers, Server: dialer.Member(m.way), ControlPlane: noControlPlane{}, ServerTransport: http.DefaultTransport,
+		Runtime: m.containers, Volumes: m.containers, Meter: m.containers, Server: dialer.Member(m.way), ControlPlane: noControlPlane{}, ServerTransport: http.DefaultTransport,
 		Data: m.data, Version: "sim", Log: log,
 		Machine: func() (agent.Machine, error) {
 			return agent.Machine{Capacity: m.capacity, Addresses: []string{m.name}}, nil
@@ -221,7 +221,7 @@ func (m *machine) startServer() {
 	c, ticks := m.cluster, make(chan time.Time)
 	s := server.New(server.Config{
 		Cluster: c.config, Self: m.address(), Store: member{c.members, m}, Election: ballot{c.election, m}, Images: noImages{},
-		Resolve: func(context.Context, string) (string, error) { return "", nil },
+		Resolve: func(context.Context, string, map[string]server.Access) (string, error) { return "", nil },
 		Log:     c.log.With("server", m.name), Dial: m.dialServer, Ticks: ticks,
 	})
 	at := c.network.listen(m)
@@ -267,6 +267,7 @@ func (c *cluster) newNode(name string, capacity resources.Capacity, labels map[s
 	m := c.newMachine(name)
 	m.data, m.containers, m.capacity = filepath.Join(c.dir, name), newContainers(), capacity
 	m.containers.happens = func(what string) { c.saw(what + " on " + name) }
+	m.containers.demand = c.demand
 	if _, err := agent.InitNode(m.data, resources.NodeFile{ID: m.id, Name: name, Labels: labels, Taints: taints}); err != nil {
 		return nil, err
 	}

@@ -28,29 +28,32 @@ var actions = map[string]struct {
 	weight int
 	do     func(r *randomRun, o op)
 }{
-	"put":      {12, (*randomRun).put},
-	"scale":    {8, (*randomRun).scale},
-	"revise":   {8, (*randomRun).revise},
-	"delete":   {3, (*randomRun).remove},
-	"drain":    {2, func(r *randomRun, o op) { r.avail(o, resources.NodeDrained) }},
-	"cordon":   {1, func(r *randomRun, o op) { r.avail(o, resources.NodeCordoned) }},
-	"uncordon": {4, func(r *randomRun, o op) { r.avail(o, resources.NodeActive) }},
-	"kill":     {3, (*randomRun).kill},
-	"boot":     {8, (*randomRun).boot},
-	"restart":  {3, (*randomRun).restart},
-	"cut":      {3, (*randomRun).cut},
-	"part":     {2, (*randomRun).part},
-	"heal":     {8, (*randomRun).heal},
-	"delay":    {2, (*randomRun).delay},
-	"crash":    {8, (*randomRun).crash},
-	"fail":     {6, (*randomRun).fail},
-	"mend":     {4, (*randomRun).mend},
-	"stall":    {2, (*randomRun).stall},
-	"resume":   {4, (*randomRun).resume},
-	"depose":   {2, (*randomRun).depose},
-	"forget":   {1, (*randomRun).forget},
-	"clock":    {1, (*randomRun).clock},
-	"nothing":  {6, func(*randomRun, op) {}},
+	"put":       {12, (*randomRun).put},
+	"scale":     {8, (*randomRun).scale},
+	"revise":    {8, (*randomRun).revise},
+	"delete":    {3, (*randomRun).remove},
+	"drain":     {2, func(r *randomRun, o op) { r.avail(o, resources.NodeDrained) }},
+	"cordon":    {1, func(r *randomRun, o op) { r.avail(o, resources.NodeCordoned) }},
+	"uncordon":  {4, func(r *randomRun, o op) { r.avail(o, resources.NodeActive) }},
+	"rebalance": {2, (*randomRun).rebalance},
+	"kill":      {3, (*randomRun).kill},
+	"boot":      {8, (*randomRun).boot},
+	"restart":   {3, (*randomRun).restart},
+	"cut":       {3, (*randomRun).cut},
+	"part":      {2, (*randomRun).part},
+	"heal":      {8, (*randomRun).heal},
+	"delay":     {2, (*randomRun).delay},
+	"crash":     {8, (*randomRun).crash},
+	"fail":      {6, (*randomRun).fail},
+	"mend":      {4, (*randomRun).mend},
+	"stall":     {2, (*randomRun).stall},
+	"resume":    {4, (*randomRun).resume},
+	"depose":    {2, (*randomRun).depose},
+	"lose":      {1, (*randomRun).lose},
+	"forget":    {2, (*randomRun).forget},
+	"join":      {2, (*randomRun).join},
+	"clock":     {1, (*randomRun).clock},
+	"nothing":   {6, func(*randomRun, op) {}},
 }
 
 // volumeOf are the volumes of services, each with a single writer: one that every
@@ -142,6 +145,14 @@ func (r *randomRun) avail(o op, a resources.Availability) {
 	r.did("%s becomes %q: %v", m.name, a, err)
 }
 
+func (r *randomRun) rebalance(op) {
+	err := r.ask(func(ctx context.Context) error {
+		_, err := r.Rebalance(ctx, false)
+		return err
+	})
+	r.did("rebalance: %v", err)
+}
+
 func (r *randomRun) kill(o op) {
 	if m := r.any(o); m.isUp() {
 		r.did("kill %s", m.name)
@@ -202,8 +213,30 @@ func (r *randomRun) mend(o op) {
 	m.containers.mend()
 }
 
-// forget lets a commit succeed without an answer.
-func (r *randomRun) forget(op) {
+// forget says of a node that is down that it never comes back.
+func (r *randomRun) forget(o op) {
+	down := slices.DeleteFunc(r.nodes(), (*machine).isUp)
+	if len(down) == 0 {
+		return
+	}
+	m := pick(down, o.n[0])
+	// Until it is acknowledged it may be so or not.
+	r.holds.forgot(m.id)
+	err := r.ask(func(ctx context.Context) error { return r.DeleteNode(ctx, m.id) })
+	r.did("forget %s: %v", m.name, err)
+}
+
+// join lets all nodes in again that were forgotten.
+func (r *randomRun) join(op) {
+	for _, m := range r.nodes() {
+		if !slices.Contains(r.state().Cluster.Nodes, m.id) {
+			r.did("let %s in: %v", m.name, r.admit(m.id))
+		}
+	}
+}
+
+// lose lets a commit succeed without an answer.
+func (r *randomRun) lose(op) {
 	r.did("lose the answer of a commit")
 	r.members.lose(1)
 }

@@ -196,4 +196,5 @@ func (r *randomRun) mendAll() {
 			m.boot()
 		}
 	}
+	r.join(op{})
 }

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/skerry-io/skerry/controlplane/cgroup"
+	"github.com/skerry-io/skerry/controlplane/exposition"
 	"github.com/skerry-io/skerry/resources"
 )
 
@@ -20,15 +22,21 @@ type containers struct {
 	images  map[string]bool
 	faults  []*fault
 	meeting int // steps that meet a fault now
+	metLast time.Time
 	exits   map[chan string]bool
 	clock   time.Duration // how far the machine's clock is ahead
 	last    time.Time
 	happens func(what string)
+	// demand is what each running replica of a service would use, in millicores.
+	demand func(service string) float64
 }
 
 type container struct {
 	resources.Container
 	replica resources.Replica
+	// used is the processor time up to a moment, since which it has used more.
+	used  time.Duration
+	until time.Time
 }
 
 // fault makes steps fail, or take long.
@@ -44,7 +52,7 @@ type fault struct {
 }
 
 func newContainers() *containers {
-	return &containers{all: map[string]*container{}, images: map[string]bool{}, exits: map[chan string]bool{}, happens: func(string) {}}
+	return &containers{all: map[string]*container{}, images: map[string]bool{}, exits: map[chan string]bool{}, happens: func(string) {}, demand: func(string) float64 { return 0 }}
 }
 
 var errInjected = errors.New("injected fault")
@@ -106,7 +114,7 @@ func (c *containers) List(ctx context.Context) ([]resources.Container, error) {
 	return list, nil
 }
 
-func (c *containers) Pull(ctx context.Context, image, _, _ string) error {
+func (c *containers) Pull(ctx context.Context, image, _, _ string, _ ...resources.Login) error {
 	// The replica that it is for is not told.
 	late, err := c.step(ctx, "pull", resources.Replica{Service: serviceOf(image), Template: resources.Template{Image: image}})
 	if err != nil {
@@ -136,7 +144,7 @@ func (c *containers) Create(ctx context.Context, r resources.Replica) (string, e
 		return "", &resources.Failure{Reason: resources.ReasonImagePull, Err: errors.New("image not known")}
 	}
 	if _, found := c.all[id]; !found {
-		c.all[id] = &container{resources.Container{ID: id, Replica: r.ID, Created: true}, r}
+		c.all[id] = &container{Container: resources.Container{ID: id, Replica: r.ID, Created: true}, replica: r}
 	}
 	return id, late
 }
@@ -169,7 +177,7 @@ func (c *containers) Start(ctx context.Context, id string) (int, error) {
 	if port := c.taken(one); port > 0 {
 		return 0, &resources.Failure{Reason: resources.ReasonPortTaken, Err: fmt.Errorf("port %d is taken", port)}
 	}
-	one.Created, one.Running, one.StartedAt = false, true, c.now()
+	one.Created, one.Running, one.StartedAt, one.until = false, true, c.now(), time.Now()
 	c.happens(label(one.replica) + " starts")
 	if strings.HasSuffix(one.replica.Template.Image, "-broken") {
 		c.end(one, 1)
@@ -265,10 +273,48 @@ func (c *containers) Exits(ctx context.Context) (<-chan string, error) {
 func (c *containers) PutVolume(ctx context.Context, _ resources.RuntimeVolume) error {
 	return ctx.Err()
 }
-func (c *containers) RemoveVolume(ctx context.Context, _ string) error  { return ctx.Err() }
+func (c *containers) RemoveVolume(ctx context.Context, _ string) error { return ctx.Err() }
+func (c *containers) MountVolume(ctx context.Context, _ resources.RuntimeVolume, _ resources.Replica) (string, func(context.Context) error, error) {
+	return "", nil, errors.Join(errors.ErrUnsupported, ctx.Err())
+}
 func (c *containers) ListVolumes(ctx context.Context) ([]string, error) { return nil, ctx.Err() }
 
 func (c *containers) Version(ctx context.Context) (string, error) { return "5.4.2", ctx.Err() }
+
+// Usage is that of what is asked of the service, as far as the container may use
+// it.
+func (c *containers) Usage(of resources.Container) (cgroup.Usage, error) {
+	one, err := c.find(of.ID)
+	if err != nil {
+		return cgroup.Usage{}, err
+	}
+	demand := c.demand(one.replica.Service)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	use := min(demand, float64(one.replica.Template.Resources.CPU)) / 1000
+	one.used += time.Duration(use * float64(now.Sub(one.until)))
+	one.until = now
+	return cgroup.Usage{CPU: one.used, Memory: resources.MiB}, nil
+}
+
+// Page is of what containers expose, which is tested elsewhere.
+func (c *containers) Page(context.Context, resources.Container, int, string) (exposition.Page, error) {
+	return exposition.Page{}, errors.New("nobody listens")
+}
+
+// count counts what runs of a service.
+func (c *containers) count(service string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	count := 0
+	for _, one := range c.all {
+		if one.Running && one.replica.Service == service {
+			count++
+		}
+	}
+	return count
+}
 
 // crash ends what runs of a service's slot, and is false where nothing does.
 func (c *containers) crash(service string, slot, code int) bool {
@@ -318,11 +364,15 @@ func (c *containers) fail(f fault) {
 	c.faults = append(c.faults, &f)
 }
 
-// faulty is true while a fault may yet be met.
+// slowest is how long an agent waits at most before it tries again what has failed.
+const slowest = time.Minute
+
+// faulty is true while a fault may yet be met, or a step that met one may not have
+// been tried again.
 func (c *containers) faulty() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.meeting > 0 || slices.ContainsFunc(c.faults, func(f *fault) bool { return f.times != 0 })
+	return c.meeting > 0 || time.Since(c.metLast) <= slowest || slices.ContainsFunc(c.faults, func(f *fault) bool { return f.times != 0 })
 }
 
 // met counts the steps that meet a fault now.
@@ -330,6 +380,7 @@ func (c *containers) met(more int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.meeting += more
+	c.metLast = time.Now()
 }
 
 func (c *containers) mend() {

@@ -95,7 +95,7 @@ func (s *scenario) status([]string) []string {
 	state := s.state()
 	var lines []string
 	for _, service := range all {
-		lines = append(lines, fmt.Sprintf("%s: %s, revision %d, %d of %d ready", service.Service.Name, service.State, service.Revision, service.Ready, service.Service.Replicas))
+		lines = append(lines, fmt.Sprintf("%s: %s, revision %d, %d of %d ready", service.Service.Name, service.State, service.Revision, service.Ready, service.Count))
 		if service.Message != "" {
 			lines = append(lines, "  "+plain(service.Message))
 		}

@@ -2,7 +2,7 @@
 //
 // The file holds a line of JSON that says what it is of (About), and then the
 // store's own snapshot: services, secrets, and the key of the cluster's
-// authority. So all of it is sealed with a passphrase, in the format of age
+// authority. What secrets are sealed with is in the line. So all of it is sealed with a passphrase, in the format of age
 // (https://age-encryption.org/v1), whose tools open it too. A file that was cut
 // off or changed does not open.
 package snapshot
@@ -32,6 +32,9 @@ type About struct {
 	// Version is that of the skerry that took it.
 	Version string    `json:"version"`
 	Taken   time.Time `json:"taken"`
+	// Keys are what the secrets in the store are sealed with. A file of a version that
+	// sealed none has none.
+	Keys []resources.SealingKey `json:"keys,omitempty"`
 }
 
 const format = 1

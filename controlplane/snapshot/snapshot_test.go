@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/skerry-io/skerry/resources"
 )
 
 func TestMain(m *testing.M) {
@@ -20,7 +22,7 @@ func TestMain(m *testing.M) {
 
 const passphrase = "correct horse battery"
 
-var about = About{Cluster: "c1", Name: "home", Version: "1.2.3", Taken: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)}
+var about = About{Cluster: "c1", Name: "home", Version: "1.2.3", Taken: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC), Keys: []resources.SealingKey{{ID: "key-of-secrets", Secret: []byte("0123")}}}
 
 // store is what etcd would save.
 func store(size int) []byte {
@@ -45,7 +47,7 @@ func seal(t *testing.T, data []byte) []byte {
 func TestSealedComesBack(t *testing.T) {
 	for _, size := range []int{0, 1, 100_000} {
 		file := seal(t, store(size))
-		if bytes.Contains(file, []byte("secret")) || bytes.Contains(file, []byte("home")) {
+		if bytes.Contains(file, []byte("secret")) || bytes.Contains(file, []byte("home")) || bytes.Contains(file, []byte("key-of-secrets")) {
 			t.Error("the file says what is in it")
 		}
 		got, r, err := Open(bytes.NewReader(file), passphrase)

@@ -20,6 +20,15 @@ type Objects struct {
 	Networks map[string]resources.NetworkRecord
 	// Volumes are those that replicas mount, by their names.
 	Volumes map[string]resources.VolumeRecord
+	// Secrets and Configs are those that replicas have, by their names.
+	Secrets map[string]resources.SecretRecord
+	Configs map[string]resources.ConfigRecord
+	// Contents are what is in them, sealed, by version.
+	Contents map[string]resources.ContentRecord
+	// Registries are those whose access is settled, by host.
+	Registries map[string]resources.RegistryRecord
+	// Keys are those that contents are sealed with, by ID.
+	Keys map[string]resources.KeyRecord
 }
 
 // Where objects are in the store.
@@ -31,10 +40,15 @@ const (
 	imagesPrefix   = "images/"
 	networksPrefix = "networks/"
 	volumesPrefix  = "volumes/"
+	secretPrefix   = "secrets/"
+	configsPrefix  = "configs/"
+	contentsPrefix = "contents/"
+	keysPrefix     = "keys/"
+	registryPrefix = "registries/"
 	clusterKey     = "cluster/record"
 )
 
-const kindCount = 6
+const kindCount = 11
 
 // kinds are those of Objects.
 var kinds = [kindCount]kind{
@@ -44,6 +58,11 @@ var kinds = [kindCount]kind{
 	mapped(imagesPrefix, func(o *Objects) *map[string]resources.ImageRecord { return &o.Images }),
 	mapped(networksPrefix, func(o *Objects) *map[string]resources.NetworkRecord { return &o.Networks }),
 	mapped(volumesPrefix, func(o *Objects) *map[string]resources.VolumeRecord { return &o.Volumes }),
+	mapped(secretPrefix, func(o *Objects) *map[string]resources.SecretRecord { return &o.Secrets }),
+	mapped(configsPrefix, func(o *Objects) *map[string]resources.ConfigRecord { return &o.Configs }),
+	mapped(contentsPrefix, func(o *Objects) *map[string]resources.ContentRecord { return &o.Contents }),
+	mapped(registryPrefix, func(o *Objects) *map[string]resources.RegistryRecord { return &o.Registries }),
+	mapped(keysPrefix, func(o *Objects) *map[string]resources.KeyRecord { return &o.Keys }),
 }
 
 // kind is how objects of one kind come from the store, and into their map.

@@ -126,6 +126,36 @@ func PutVolume(v resources.VolumeRecord) Change { return Change{volumesPrefix + 
 // DeleteVolume removes a volume. Its data is not touched.
 func DeleteVolume(name string) Change { return Change{key: volumesPrefix + name} }
 
+// PutSecret stores a secret, without its value.
+func PutSecret(s resources.SecretRecord) Change { return Change{secretPrefix + s.Secret.Name, s} }
+
+// DeleteSecret removes a secret.
+func DeleteSecret(name string) Change { return Change{key: secretPrefix + name} }
+
+// PutConfig stores a config, without its content.
+func PutConfig(c resources.ConfigRecord) Change { return Change{configsPrefix + c.Config.Name, c} }
+
+// DeleteConfig removes a config.
+func DeleteConfig(name string) Change { return Change{key: configsPrefix + name} }
+
+// PutContent stores a version of a content, sealed.
+func PutContent(c resources.ContentRecord) Change { return Change{contentsPrefix + c.Version, c} }
+
+// DeleteContent removes a version of a content.
+func DeleteContent(version string) Change { return Change{key: contentsPrefix + version} }
+
+// PutRegistry stores how a registry is reached, without the password.
+func PutRegistry(r resources.RegistryRecord) Change { return Change{registryPrefix + r.Host, r} }
+
+// DeleteRegistry removes that.
+func DeleteRegistry(host string) Change { return Change{key: registryPrefix + host} }
+
+// PutKey stores that there is a sealing key, which itself is never stored.
+func PutKey(k resources.KeyRecord) Change { return Change{keysPrefix + k.ID, k} }
+
+// DeleteKey removes a sealing key.
+func DeleteKey(id string) Change { return Change{key: keysPrefix + id} }
+
 func newState() *State { return (&State{}).With() }
 
 // With returns the state as it is after the changes; s stays as it was.

@@ -89,7 +89,7 @@ func agentMemory(ctx context.Context, _ io.Writer) (comparison, error) {
 	c := comparison{unit: "MiB"}
 	err := withTB(ctx, func(t *tb) { //nolint:contextcheck // what was started is removed whatever happens
 		bed, _ := startCluster(t, 1, agentReplicas, 10)
-		c.ours, c.against = mebibytes(bed.Hosts[1].Memory(t)), mebibytes(agentGoal)
+		c.ours, c.against = mebibytes(bed.Hosts[1].Memory(t, testbed.Agent)), mebibytes(agentGoal)
 	})
 	return c, err
 }
@@ -112,7 +112,7 @@ func serverMemory(ctx context.Context, _ io.Writer) (comparison, error) {
 		_, err = control.PutService(t.Context(), web.Service)
 		t.must("run the replicas", err)
 		awaitReady(t, control, func(resources.ReplicaSummary) bool { return true })
-		c.ours, c.against = mebibytes(bed.Hosts[0].Memory(t)), mebibytes(serverGoal)
+		c.ours, c.against = mebibytes(bed.Hosts[0].Memory(t, testbed.Server)), mebibytes(serverGoal)
 		stop()
 		if err := group.Wait(); err != nil && t.Context().Err() == nil && agents.Err() == nil {
 			t.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
@@ -66,9 +65,4 @@ func firstLine(program string, args ...string) string {
 	}
 	line, _, _ := strings.Cut(string(out), "\n")
 	return line
-}
-
-// machinePath is where the facts stand, beside the results.
-func machinePath(results string) string {
-	return strings.TrimSuffix(results, filepath.Ext(results)) + "-machine.json"
 }

@@ -32,6 +32,8 @@ type row struct {
 	Ratio   float64 `json:"ratio"`
 	Goal    float64 `json:"goal"`
 	Met     bool    `json:"met"`
+	// Machine is what it was measured on.
+	Machine machine `json:"machine"`
 }
 
 func (c comparison) row(b bench) row {

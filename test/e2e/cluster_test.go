@@ -1,11 +1,13 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -47,13 +49,39 @@ func allRun(t *testing.T, control *client.Server) map[resources.NodeID]int {
 	return count
 }
 
+// aSecret is one that the web service has: without the keys of the control plane its
+// replicas don't start.
+const aSecret = `
+resource "skerry_secret" "word" {
+  cluster = skerry_cluster.home.endpoint
+  name    = "word"
+  value   = "open sesame"
+}
+`
+
+// sameKeys fails the test unless the hosts, which are servers, have one key to seal
+// with, the same.
+func sameKeys(t *testing.T, hosts ...*dev) {
+	t.Helper()
+	var first []byte
+	for i, h := range hosts {
+		text, err := os.ReadFile(filepath.Join(h.Dir, "data", "pki", "sealing.json"))
+		if i == 0 {
+			first = text
+		}
+		if err != nil || !bytes.Equal(text, first) || bytes.Count(text, []byte(`"secret"`)) != 1 {
+			t.Errorf("host %d: %v", i, err)
+		}
+	}
+}
+
 // A cluster of many nodes: servers and workers join and leave, and one server
 // after the other may be lost.
 func TestCluster(t *testing.T) {
 	hosts := startHosts(t, 4)
 	archive := images.Archive(t)
 	configure := func(servers, workers []*dev) string {
-		return testbed.Configuration(plain(servers), plain(workers), archive, fourReplicas)
+		return testbed.Configuration(plain(servers), plain(workers), archive, fourReplicas+"\n  secrets = [{ secret = skerry_secret.word.name }]") + aSecret
 	}
 	tf := NewTerraform(t, bin, configure(hosts[:1], hosts[3:]))
 	tf.Apply(t)
@@ -73,10 +101,18 @@ func TestCluster(t *testing.T) {
 		if err != nil || len(status.Members) != 3 {
 			t.Errorf("%+v, %v", status, err)
 		}
+		// Keys stay on the nodes, and nobody needs a secret to join.
+		state, err := os.ReadFile(filepath.Join(tf.Dir, "terraform.tfstate"))
+		if err != nil || strings.Contains(string(state), "PRIVATE") {
+			t.Errorf("the state has a private key, or is not there: %v", err)
+		}
+		sameKeys(t, hosts[:3]...)
+		hosts[1].says(t, []string{"secrets", "rotate-key"}, "1 values are sealed with the new key")
+		sameKeys(t, hosts[:3]...)
 	})
 	step("the leader is lost", func(t *testing.T) {
 		began := time.Now()
-		hosts[0].End(os.Kill)
+		hosts[0].End(t, syscall.SIGKILL)
 		control := controlOf(t, hosts[1:3]...)
 		for {
 			status, err := control.Cluster(t.Context())
@@ -119,13 +155,13 @@ func TestCluster(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			group.Go(func() error { return dialer.Agent(endpoint).Leave(ctx) })
+			group.Go(func() error { return dialer.Agent(endpoint).Leave(ctx, false) })
 		}
 		if err := group.Wait(); err != nil {
 			t.Fatal(err)
 		}
-		hosts[1].End(os.Kill)
-		hosts[2].End(os.Kill)
+		hosts[1].End(t, syscall.SIGKILL)
+		hosts[2].End(t, syscall.SIGKILL)
 		members(1)
 		if count := allRun(t, control); count[hosts[1].Node(t)]+count[hosts[2].Node(t)] > 0 {
 			t.Errorf("replicas run on %v", count)
@@ -134,6 +170,7 @@ func TestCluster(t *testing.T) {
 		hosts[1].Start(t)
 		hosts[2].Start(t)
 		members(3)
+		sameKeys(t, hosts[:3]...)
 	})
 	step("a worker leaves", func(t *testing.T) {
 		tf.Configure(t, configure(hosts[:3], nil))
@@ -158,7 +195,7 @@ func TestCluster(t *testing.T) {
 		tf.Apply(t)
 		file := filepath.Join(t.TempDir(), "snapshot")
 		hosts[1].skerry(t, "cluster", "snapshot", "save", file, "--endpoint", "unix://"+filepath.Join(hosts[1].Dir, "run", "server.sock"))
-		hosts[1].End(os.Kill)
+		hosts[1].End(t, syscall.SIGKILL)
 		hosts[2].skerry(t, "cluster", "snapshot", "restore", file,
 			"--data", filepath.Join(hosts[2].Dir, "data"), "--run", filepath.Join(hosts[2].Dir, "run"))
 		services, err := controlOf(t, hosts[2]).Services(t.Context())
@@ -173,6 +210,7 @@ func TestCluster(t *testing.T) {
 		if nodes, err := control.Nodes(t.Context()); err != nil || len(nodes) != 2 {
 			t.Errorf("%d nodes, %v", len(nodes), err)
 		}
+		hosts[2].says(t, []string{"secrets", "rotate-key"}, "1 values are sealed with the new key")
 	})
 	tf.Destroy(t)
 }

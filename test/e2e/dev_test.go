@@ -153,8 +153,18 @@ func TestServices(t *testing.T) {
 
 	t.Run("a crashed container comes back", func(t *testing.T) {
 		before := d.containers(t, "web")
+		followed := d.follows(t, "logs", "--follow", "web")
+		if line := followed(t); !strings.Contains(line, "listening on :8080") {
+			t.Errorf("the log begins with %q", line)
+		}
 		d.crash(t)
 		d.answers(t, "version 2")
+		// Who follows the log reads on with the next run.
+		for line := followed(t); !strings.Contains(line, "listening on :8080"); line = followed(t) {
+		}
+		if said := d.says(t, []string{"logs", "--previous", "web"}); strings.Count(said, "listening on :8080") != 1 {
+			t.Errorf("the log of the previous run is %q", said)
+		}
 		if after := d.containers(t, "web"); !slices.Equal(before, after) {
 			t.Errorf("the replica was replaced, and not started again: %v, %v", before, after)
 		}

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -32,36 +32,55 @@ type faulty struct {
 	notes int
 	// greeting is of the revision that was acknowledged last.
 	greeting string
+	// image is that of the service.
+	image string
 }
 
-// What goes wrong in a cluster, most of it in the middle of a rollout: whatever it
-// is, nothing that was acknowledged is lost, and in the end each replica runs once,
-// of the latest revision, where it was placed.
+// What goes wrong in a cluster, in the middle of a rollout: whatever it is, nothing
+// that was acknowledged is lost, and in the end each replica runs once, of the
+// latest revision, where it was placed.
 func TestFaults(t *testing.T) {
 	bed := testbed.New(t, skerry(), 6)
+	for _, h := range bed.Hosts[:3] {
+		h.End(t, syscall.SIGTERM)
+		h.SmallDisk(t, resources.GiB)
+	}
+	testbed.Start(t, bed.Hosts[:3]...)
 	tf := NewTerraform(t, bin, testbed.Configuration(bed.Hosts[:3], bed.Hosts[3:], images.Archive(t), `
   replicas   = 6
   resources  = { cpu = "50m", memory = "32MiB" }
   stop_grace = "1s"`))
 	tf.Apply(t)
 	f := &faulty{Bed: bed, control: testbed.Control(t, bed.Hosts[:3]...), gone: map[*testbed.Host]bool{}}
+	web, err := f.control.Service(t.Context(), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.image = web.Service.Image
 	f.settles(t)
 	for _, fault := range []struct {
 		name string
-		// quiet faults need to know what runs where.
+		// quiet faults need to know what runs where: no rollout is under way.
 		quiet bool
 		test  func(*testing.T)
 	}{
-		{"an agent is killed", true, f.agentKilled},
+		{"an agent is killed, and nothing else happens", true, f.agentKilled},
+		{"all agents are killed", false, f.agentsKilled},
+		{"a server is killed", false, f.serverKilled},
+		{"the leader is killed", false, f.leaderKilled},
+		{"the leader is killed, and stays away", false, f.leaderAway},
+		{"the leader stalls for a minute", false, f.leaderStalls},
 		{"Podman is killed", false, f.podmanKilled},
 		{"a monitor of a container is killed", false, f.conmonKilled},
 		{"a node loses power", false, f.powerCut},
 		{"the leader and a worker lose power", false, f.powerCutOfTwo},
+		{"most nodes lose power", false, f.powerCutOfMost},
 		{"a minority is cut off", false, f.minorityCutOff},
 		{"the leader is cut off", false, f.leaderCutOff},
-		{"most nodes are cut off", true, f.mostCutOff},
-		{"the leader stalls", false, f.leaderStalls},
-		{"the leader is killed", false, f.leaderKilled},
+		{"most nodes are cut off, and nothing else happens", true, f.mostCutOff},
+		{"most servers are cut off", false, f.mostServersCutOff},
+		{"a server's disk is full", false, f.diskFull},
+		{"the disks of most servers are full", false, f.disksFull},
 	} {
 		t.Run(fault.name, func(t *testing.T) {
 			f.note(t)
@@ -81,20 +100,24 @@ func TestFaults(t *testing.T) {
 // note writes something that has to be there afterwards.
 func (f *faulty) note(t *testing.T) {
 	t.Helper()
-	f.notes++
-	web, err := f.control.Service(t.Context(), "web")
-	if err != nil {
-		t.Fatal(err)
-	}
-	note := resources.Service{Name: "note", Template: resources.Template{Image: web.Service.Image}}
-	note.Env = map[string]string{"COUNT": strconv.Itoa(f.notes)}
-	note.SetDefaults()
-	if _, err := f.control.PutService(t.Context(), note); err != nil {
+	if err := f.tryNote(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// rollOut begins to replace all replicas of web.
+func (f *faulty) tryNote(ctx context.Context, more string) error {
+	note := resources.Service{Name: "note", Template: resources.Template{Image: f.image}}
+	note.Env = map[string]string{"COUNT": strconv.Itoa(f.notes + 1), "MORE": more}
+	note.SetDefaults()
+	_, err := f.control.PutService(ctx, note)
+	if err == nil {
+		f.notes++
+	}
+	return err
+}
+
+// rollOut begins to replace all replicas of web, and returns in the middle of it:
+// one runs anew, and others have yet to.
 func (f *faulty) rollOut(t *testing.T, greeting string) {
 	t.Helper()
 	status, err := f.control.Service(t.Context(), "web")
@@ -103,10 +126,22 @@ func (f *faulty) rollOut(t *testing.T, greeting string) {
 	}
 	web := status.Service
 	web.Env = map[string]string{"GREETING": greeting}
-	if _, err := f.control.PutService(t.Context(), web); err != nil {
+	if status, err = f.control.PutService(t.Context(), web); err != nil {
 		t.Fatal(err)
 	}
 	f.greeting = greeting
+	revision := status.Revision
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	err = f.control.WatchService(ctx, "web", func(s resources.ServiceStatus) (bool, error) {
+		if s.Revision == revision && s.State != resources.ServiceRolling {
+			return false, fmt.Errorf("the rollout is over before anything went wrong: %s", s.State)
+		}
+		return s.Revision < revision || s.Ready == 0, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // settles returns once all is as it was acknowledged, and the replicas run, each
@@ -141,8 +176,9 @@ func (f *faulty) settled(ctx context.Context, t *testing.T) error {
 	want := map[resources.NodeID][]string{}
 	for _, s := range services {
 		if s.Service.Name == "note" {
-			if s.Service.Env["COUNT"] != strconv.Itoa(f.notes) {
-				t.Fatalf("note %d was acknowledged, and there is %v", f.notes, s.Service.Env)
+			// One that was refused may be written after all.
+			if got, err := strconv.Atoi(s.Service.Env["COUNT"]); err != nil || got < f.notes {
+				t.Fatalf("note %d was acknowledged, and there is %q", f.notes, s.Service.Env["COUNT"])
 			}
 			continue
 		}
@@ -188,7 +224,13 @@ func (f *faulty) settled(ctx context.Context, t *testing.T) error {
 	if len(want) > 0 {
 		return fmt.Errorf("replicas are placed on nodes that are gone: %v", want)
 	}
-	return nil
+	nodes, err := f.control.Nodes(ctx)
+	for _, n := range nodes {
+		if n.Reserved.CPU > n.Allocatable.CPU || n.Reserved.Memory > n.Allocatable.Memory {
+			t.Fatalf("node %s is overcommitted: %v of %v", n.Name, n.Reserved, n.Allocatable)
+		}
+	}
+	return err
 }
 
 // goneNode is true for the node of a host that nobody asks at present.
@@ -250,13 +292,22 @@ func (f *faulty) without(t *testing.T, do func(), hosts ...*testbed.Host) {
 func (f *faulty) agentKilled(t *testing.T) {
 	worker := f.Hosts[3]
 	before := containersOf(t, worker)
-	worker.End(os.Kill)
-	worker.Start(t)
+	worker.Kill(t, testbed.Agent)
 	f.settles(t)
 	if after := containersOf(t, worker); !slices.Equal(before, after) || len(before) == 0 {
 		t.Errorf("containers before: %v, after: %v", before, after)
 	}
 }
+
+func (f *faulty) agentsKilled(t *testing.T) {
+	for _, h := range f.Hosts {
+		h.Kill(t, testbed.Agent)
+	}
+}
+
+func (f *faulty) serverKilled(t *testing.T) { f.others(f.leader(t))[0].Kill(t, testbed.Server) }
+
+func (f *faulty) leaderKilled(t *testing.T) { f.leader(t).Kill(t, testbed.Server) }
 
 func containersOf(t *testing.T, h *testbed.Host) []string {
 	t.Helper()
@@ -264,7 +315,7 @@ func containersOf(t *testing.T, h *testbed.Host) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := strings.Split(strings.TrimSpace(string(out)), "\n")
+	all := slices.DeleteFunc(strings.Split(string(out), "\n"), func(line string) bool { return line == "" })
 	slices.Sort(all)
 	return all
 }
@@ -377,24 +428,147 @@ func (f *faulty) placements(t *testing.T) []string {
 	return all
 }
 
-// leaderStalls for longer than its lease: when it goes on, it isn't the leader
+// leaderStalls for much longer than its lease: when it goes on, it isn't the leader
 // any more and changes nothing.
 func (f *faulty) leaderStalls(t *testing.T) {
 	leader := f.leader(t)
+	minute := time.After(time.Minute)
 	leader.Stall(t)
 	f.without(t, func() {
 		if now := f.leader(t); now == leader {
 			t.Error("who stalls leads")
 		}
 		f.note(t)
+		f.settles(t)
 	}, leader)
+	<-minute
 	leader.Resume(t)
 }
 
-// leaderKilled: the others go on with the rollout.
-func (f *faulty) leaderKilled(t *testing.T) {
+// leaderAway: the others go on with the rollout.
+func (f *faulty) leaderAway(t *testing.T) {
 	leader := f.leader(t)
-	leader.End(os.Kill)
+	leader.End(t, syscall.SIGKILL)
 	f.without(t, func() { f.settles(t) }, leader)
 	leader.Start(t)
+}
+
+// powerCutOfMost: nobody can decide anything until they are back.
+func (f *faulty) powerCutOfMost(t *testing.T) {
+	dark := append(f.others(f.Hosts[0]), f.Hosts[3:5]...)
+	for _, h := range dark {
+		h.PowerOff(t)
+	}
+	f.undecided(t, f.Hosts[0])
+	testbed.PowerOn(t, dark...)
+}
+
+// mostServersCutOff: the containers run on, and what is left of the control plane
+// says why it does nothing.
+func (f *faulty) mostServersCutOff(t *testing.T) {
+	f.Part(t, f.Hosts[0])
+	f.Part(t, f.Hosts[1])
+	f.undecided(t, f.Hosts[2])
+	f.serves(t)
+	f.Heal(t)
+}
+
+// undecided expects that a server which has lost the others takes nothing, and
+// says why.
+func (f *faulty) undecided(t *testing.T, server *testbed.Host) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience/10)
+	defer cancel()
+	note := resources.Service{Name: "lost", Template: resources.Template{Image: f.image}}
+	note.SetDefaults()
+	began := time.Now()
+	_, err := testbed.Control(t, server).PutService(ctx, note)
+	t.Logf("after %s: %v", time.Since(began).Round(100*time.Millisecond), err)
+	if err == nil {
+		t.Error("who has lost the others takes a service")
+	}
+}
+
+// serves expects that all but one replica run, which is what a rollout may take
+// away.
+func (f *faulty) serves(t *testing.T) {
+	t.Helper()
+	var all []string
+	for _, h := range f.Hosts {
+		all = append(all, containersOf(t, h)...)
+	}
+	if len(all) < 5 {
+		t.Errorf("of 6 containers run %d: %v", len(all), all)
+	}
+}
+
+// diskFull: its server ends, and waits; the others go on.
+func (f *faulty) diskFull(t *testing.T) {
+	full := f.Hosts[0]
+	full.FillDisk(t)
+	f.writeMuch(t, full)
+	f.settles(t)
+	f.events(t, "DiskPressure")
+	f.refuses(t, full)
+	full.FreeDisk(t)
+}
+
+// disksFull: nothing is decided until there is room.
+func (f *faulty) disksFull(t *testing.T) {
+	full := f.Hosts[:2]
+	for _, h := range full {
+		h.FillDisk(t)
+	}
+	f.writeMuch(t, full...)
+	f.undecided(t, f.Hosts[2])
+	f.serves(t)
+	for _, h := range full {
+		f.refuses(t, h)
+		h.FreeDisk(t)
+	}
+}
+
+// writeMuch writes until the servers on these hosts have ended.
+func (f *faulty) writeMuch(t *testing.T, full ...*testbed.Host) {
+	t.Helper()
+	before := map[*testbed.Host]int{}
+	for _, h := range full {
+		before[h] = h.Process(testbed.Server)
+	}
+	ended := func(h *testbed.Host) bool { return h.Process(testbed.Server) != before[h] }
+	for n := range 400 {
+		if !slices.ContainsFunc(full, func(h *testbed.Host) bool { return !ended(h) }) {
+			t.Logf("they ended after %d writes", n)
+			return
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), patience/10)
+		if err := f.tryNote(ctx, strings.Repeat("x", 512<<10)); err != nil {
+			t.Logf("a write is refused: %v", err)
+		}
+		cancel()
+	}
+	t.Error("a server has not noticed that its disk is full")
+}
+
+// refuses expects that a server says that its disk is full.
+func (f *faulty) refuses(t *testing.T, server *testbed.Host) {
+	t.Helper()
+	control := testbed.Control(t, server)
+	eventually(t, "it says that its disk is full", func() (string, bool) {
+		_, err := control.Services(t.Context())
+		return fmt.Sprint(err), err != nil && strings.Contains(err.Error(), "is full: ")
+	})
+}
+
+// events returns once there is one of the reason since the test began.
+func (f *faulty) events(t *testing.T, reason string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	err := f.control.WatchEvents(ctx, func(all []resources.Event) (bool, error) {
+		return !slices.ContainsFunc(all, func(e resources.Event) bool { return e.Reason == reason }), nil
+	})
+	if err != nil {
+		t.Fatalf("there is no event %s: %v", reason, err)
+	}
 }

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -120,8 +119,7 @@ func (n *networked) walledIn(t *testing.T, tf *Terraform) {
 		}
 	}
 	filter("add table inet wall; add chain inet wall forward { type filter hook forward priority filter; policy drop; }")
-	h.End(os.Kill)
-	h.Start(t)
+	h.Kill(t, testbed.Agent)
 	eventually(t, "the cluster hears of the packet filter", func() (string, bool) {
 		nodes, err := n.control.Nodes(t.Context())
 		return fmt.Sprint(nodes, err), slices.ContainsFunc(nodes, func(s resources.NodeStatus) bool { return s.Has(resources.ForwardDropped) })

@@ -36,6 +36,7 @@ type machine struct {
 	label  string
 	value  string // of the service's variable
 	retain bool   // the data of the volume
+	size   string // of the volume
 }
 
 const nodeConfiguration = `
@@ -65,6 +66,7 @@ resource "skerry_image" "web" {
 resource "skerry_volume" "rows" {
   cluster           = skerry_cluster.home.endpoint
   name              = "rows"
+  size              = %[12]q
   retain_on_destroy = %[11]t
 }
 resource "skerry_service" "web" {
@@ -79,7 +81,7 @@ resource "skerry_service" "web" {
 
 func (n *nodeTest) configure(t *testing.T, m machine) {
 	t.Helper()
-	text := fmt.Sprintf(nodeConfiguration, n.host.URI, n.key, n.host.Pool, m.image, m.memory, m.disk, n.host.Network, m.label, n.archive, m.value, m.retain)
+	text := fmt.Sprintf(nodeConfiguration, n.host.URI, n.key, n.host.Pool, m.image, m.memory, m.disk, n.host.Network, m.label, n.archive, m.value, m.retain, m.size)
 	if n.tf == nil {
 		n.tf = NewTerraform(t, bin, text)
 		n.tf.Within = []string{"nsenter", "--net=" + n.host.Namespace}
@@ -181,10 +183,10 @@ func TestNode(t *testing.T) {
 	}
 	trixie, bookworm := nodeImage(t, "trixie"), nodeImage(t, "bookworm")
 	n := &nodeTest{host: libvirttest.Start(t), key: sshKey(t), archive: images.Archive(t)}
-	m := machine{image: trixie, memory: "1GiB", disk: "4GiB", label: "a", value: "hello", retain: true}
+	m := machine{image: trixie, memory: "1GiB", disk: "4GiB", label: "a", value: "hello", retain: true, size: "64MiB"}
 	n.configure(t, m)
 
-	r := &rows{run: func(t *testing.T, command string) string {
+	r := &rows{service: "web", run: func(t *testing.T, command string) string {
 		t.Helper()
 		return n.skerry(t, n.tf.Attribute(t, "skerry_node.one", "address").(string), command)
 	}}
@@ -222,6 +224,24 @@ func TestNode(t *testing.T) {
 		if now := n.tf.Attribute(t, "skerry_node.one", "id"); now != id {
 			t.Errorf("the node was replaced: %v, %v", id, now)
 		}
+	})
+
+	step("a volume grows while a replica has it mounted", func(t *testing.T) {
+		address := n.tf.Attribute(t, "skerry_node.one", "address").(string)
+		before := n.on(t, address, "podman ps --no-trunc --format '{{.ID}} {{.StartedAt}}'")
+		m.size = "96MiB"
+		n.configure(t, m)
+		n.tf.Apply(t)
+		eventually(t, "the file system is larger", func() (string, bool) {
+			var mib int
+			out := n.on(t, address, "df --block-size=1M --output=size /var/lib/skerry/volumes/rows/disk | tail -n 1")
+			_, err := fmt.Sscan(out, &mib)
+			return out, err == nil && mib > 70
+		})
+		if after := n.on(t, address, "podman ps --no-trunc --format '{{.ID}} {{.StartedAt}}'"); before != after {
+			t.Errorf("containers before: %s, after: %s", before, after)
+		}
+		n.tf.Settled(t)
 	})
 
 	step("everything can be imported", func(t *testing.T) {

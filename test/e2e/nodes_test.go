@@ -3,19 +3,24 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/skerry-io/skerry/test/images"
 	"github.com/skerry-io/skerry/test/libvirttest"
+	"github.com/skerry-io/skerry/test/nfstest"
 )
 
 // workerAddress is that of the node whose address is fixed.
 const workerAddress = "192.168.122.200"
 
 // Two nodes: one is the server, and the other a worker with an address of its
-// own. The web service would rather be on the worker.
+// own. The web service would rather be on the worker, and so would the keeper,
+// which keeps rows on an NFS server.
 const nodesConfiguration = `
 provider "skerry" {
   hypervisor = %[1]q
@@ -59,6 +64,38 @@ resource "skerry_service" "pair" {
   image     = skerry_image.web.reference
   replicas  = 2
   resources = { cpu = "50m", memory = "32MiB" }
+  mounts    = [{ volume = skerry_volume.common.name, path = "/data" }]
+}
+resource "skerry_volume" "common" {
+  cluster = skerry_cluster.home.endpoint
+  name    = "common"
+  driver  = "nfs"
+  nfs     = { server = "192.168.122.1", path = "/export" }
+  access  = "multi-writer"
+}
+resource "skerry_volume" "rows" {
+  cluster = skerry_cluster.home.endpoint
+  name    = "rows"
+  driver  = "nfs"
+  nfs     = { server = "192.168.122.1", path = "/export" }
+}
+resource "skerry_service" "keeper" {
+  cluster   = skerry_cluster.home.endpoint
+  name      = "keeper"
+  image     = skerry_image.web.reference
+  resources = { cpu = "50m", memory = "32MiB" }
+  mounts    = [{ volume = skerry_volume.rows.name, path = "/data", subpath = "keeper" }]
+  placement = { affinity = ["role == worker"] }
+}
+# What it writes is twice as much as its log may take.
+resource "skerry_service" "chatty" {
+  cluster   = skerry_cluster.home.endpoint
+  name      = "chatty"
+  image     = skerry_image.web.reference
+  args      = ["-lines", "40000"]
+  logs      = { max_size = "1MiB", max_files = 3 }
+  resources = { cpu = "200m", memory = "32MiB" }
+  placement = { constraints = ["role != worker"] }
 }
 `
 
@@ -68,7 +105,8 @@ func TestTwoNodes(t *testing.T) {
 		t.Skip("boots VMs; left out by -short")
 	}
 	n := &nodeTest{host: libvirttest.Start(t), key: sshKey(t), archive: images.Archive(t)}
-	n.tf = NewTerraform(t, bin, fmt.Sprintf(nodesConfiguration, n.host.URI, n.key, n.host.Pool, nodeImage(t, "trixie"), n.host.Network, n.archive, workerAddress))
+	configuration := fmt.Sprintf(nodesConfiguration, n.host.URI, n.key, n.host.Pool, nodeImage(t, "trixie"), n.host.Network, n.archive, workerAddress)
+	n.tf = NewTerraform(t, bin, configuration)
 	n.tf.Within = []string{"nsenter", "--net=" + n.host.Namespace}
 	step := func(name string, f func(t *testing.T)) {
 		t.Helper()
@@ -76,8 +114,17 @@ func TestTwoNodes(t *testing.T) {
 			n.explain(t)
 		}
 	}
+	server := nfstest.Start(t, n.host.Namespace, n.host.DialContext)
+	// An NFS server makes no directories for who mounts them.
+	if err := os.Mkdir(filepath.Join(server.Dir, "keeper"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	const two = workerAddress
-	var one string
+	var one, before string
+	r := &rows{service: "keeper", run: func(t *testing.T, command string) string {
+		t.Helper()
+		return n.skerry(t, one, command)
+	}}
 	step("both come up", func(t *testing.T) {
 		n.tf.Apply(t)
 		n.tf.Settled(t)
@@ -90,6 +137,32 @@ func TestTwoNodes(t *testing.T) {
 			t.Errorf("the way between the nodes is not the kernel's WireGuard:\n%s", link)
 		}
 		n.finds(t, one)
+	})
+	step("both nodes have the NFS server's directory", func(t *testing.T) {
+		on := n.nodesOf(t, one, "pair")
+		n.skerry(t, one, "exec "+on["two"]+" -- /web -append /data/common -greeting from-two")
+		if said := n.skerry(t, one, "exec "+on["one"]+" -- /web -show /data/common"); strings.TrimSpace(said) != "from-two" {
+			t.Errorf("the other node sees %q", said)
+		}
+		r.write(t)
+		text, err := os.ReadFile(filepath.Join(server.Dir, "keeper", "rows"))
+		if err != nil || strings.TrimSpace(string(text)) != r.written[0] {
+			t.Errorf("the server has %q: %v", text, err)
+		}
+	})
+	step("a volume of the NFS server is backed up and restored through its writer's node", func(t *testing.T) {
+		n.skerry(t, one, "volume backup rows /root/rows.tar.zst --pause")
+		n.runsOn(t, one, "keeper", "two")
+		before := len(r.written)
+		r.write(t)
+		n.skerry(t, one, "volume cp rows:keeper/rows /root/rows")
+		if said := strings.Fields(n.on(t, one, "cat /root/rows")); strings.Join(said, " ") != strings.Join(r.written, " ") {
+			t.Errorf("the copy has %v", said)
+		}
+		n.skerry(t, one, "volume restore rows /root/rows.tar.zst")
+		n.runsOn(t, one, "keeper", "two")
+		r.written = r.written[:before]
+		r.check(t)
 	})
 	step("agent and server are killed, and nobody notices", func(t *testing.T) {
 		requests := n.keepAsking(t, "http://"+one+"/")
@@ -124,6 +197,7 @@ func TestTwoNodes(t *testing.T) {
 	})
 	step("the worker loses power, and its replicas run elsewhere", func(t *testing.T) {
 		t.Logf("$ skerry status\n%s", n.skerry(t, one, "status"))
+		before = r.replica(t)
 		n.virsh(t, "destroy", "two")
 		began := time.Now()
 		refused := 0
@@ -141,6 +215,32 @@ func TestTwoNodes(t *testing.T) {
 		})
 		t.Logf("$ skerry status\n%s\n$ skerry events\n%s", n.skerry(t, one, "status"), n.skerry(t, one, "events"))
 	})
+	step("what may write to the NFS server still is waited for, until somebody says that it does not", func(t *testing.T) {
+		waits := n.skerry(t, one, "replicas keeper")
+		if !strings.Contains(waits, "volume rows has a single writer, and replica "+before) || !strings.Contains(waits, "skerry node forget two") {
+			t.Errorf("it does not wait:\n%s", waits)
+		}
+		if out := n.on(t, one, "podman ps -aq --filter label=io.skerry.service=keeper"); out != "" {
+			t.Errorf("a second writer on the other node: %s", out)
+		}
+		n.skerry(t, one, "node forget two")
+		n.runsOn(t, one, "keeper", "one")
+		r.write(t)
+	})
+	step("a node that was down asks before it writes again", func(t *testing.T) {
+		// Both crash while there is nobody to ask.
+		n.on(t, one, "systemctl stop skerry-server skerry-agent; podman kill $(podman ps -q --filter label=io.skerry.service=keeper) $(podman ps -q --filter label=io.skerry.service=web); systemctl start skerry-agent")
+		eventually(t, "the replica without a volume is started again", func() (string, bool) {
+			out := n.on(t, one, "podman ps -q --filter label=io.skerry.service=web")
+			return out, out != ""
+		})
+		if out := n.on(t, one, "podman ps -q --filter label=io.skerry.service=keeper"); out != "" {
+			t.Errorf("the writer was started, and nobody has said that it is one still: %s", out)
+		}
+		n.on(t, one, "systemctl start skerry-server")
+		n.runsOn(t, one, "keeper", "one")
+		r.write(t)
+	})
 	step("an apply brings the worker back", func(t *testing.T) {
 		n.tf.Apply(t)
 		n.tf.Settled(t)
@@ -148,7 +248,50 @@ func TestTwoNodes(t *testing.T) {
 			nodes, replicas := n.skerry(t, one, "nodes"), n.skerry(t, one, "replicas")
 			return nodes + replicas, strings.Count(nodes, " ready ") == 2 && strings.Count(replicas, "web-0-") == 1 && strings.Count(replicas, "pair-") == 2
 		})
+		r.check(t)
 		t.Logf("$ skerry status\n%s", n.skerry(t, one, "status"))
+	})
+	step("logs stay within their bounds", func(t *testing.T) {
+		const logOf = "podman inspect --format '{{.HostConfig.LogConfig.Path}}' $(podman ps -q --filter label=io.skerry.service=chatty)"
+		for run := range 2 {
+			eventually(t, "it has written all", func() (string, bool) {
+				last := n.on(t, one, "tail -n 1 $("+logOf+")")
+				return last, strings.Contains(last, "listening on")
+			})
+			size, err := strconv.Atoi(strings.TrimSpace(n.on(t, one, "stat -c %s $("+logOf+")")))
+			t.Logf("after run %d the log has %d bytes", run, size)
+			if err != nil || size > 3<<20 || size < 100_000 {
+				t.Errorf("the log has %d bytes, and may take 3 MiB: %v", size, err)
+			}
+			n.on(t, one, "podman kill $(podman ps -q --filter label=io.skerry.service=chatty)")
+		}
+		// What an unset bound comes to: 10 MiB x 3, less the one that a start keeps.
+		if said := n.on(t, one, "podman inspect --format '{{.HostConfig.LogConfig.Size}}' $(podman ps -q --filter label=io.skerry.service=pair | head -n 1)"); strings.TrimSpace(said) != "20.97MB" {
+			t.Errorf("the log of a run is bound to %s", said)
+		}
+	})
+	step("both are upgraded under load", func(t *testing.T) {
+		next := buildVersion(t, "0.2.0")
+		const running = "podman ps --no-trunc --filter label=io.skerry.service=web --filter label=io.skerry.service=pair --format '{{.ID}} {{.StartedAt}}'"
+		before := n.on(t, one, running) + n.on(t, two, running)
+		atOne, atTwo := n.keepAsking(t, "http://"+one+"/"), n.keepAsking(t, "http://"+two+"/")
+		n.tf.Use(t, next)
+		n.tf.Configure(t, strings.Replace(configuration, `name    = "home"`, `name    = "home"`+"\n  version = \"0.2.0\"", 1))
+		n.tf.Apply(t)
+		t.Logf("while the program was replaced on the server")
+		atOne.hold(t)
+		t.Logf("and on the worker")
+		atTwo.hold(t)
+		if after := n.on(t, one, running) + n.on(t, two, running); before != after || before == "" {
+			t.Errorf("containers before:\n%s\nafter:\n%s", before, after)
+		}
+		nodes := n.skerry(t, one, "nodes")
+		t.Logf("$ skerry nodes\n%s", nodes)
+		if strings.Count(nodes, " 0.2.0 ") != 2 {
+			t.Errorf("the nodes run:\n%s", nodes)
+		}
+		n.tf.Settled(t)
+		n.finds(t, one)
 	})
 	n.tf.Destroy(t)
 	if machines := strings.TrimSpace(n.virsh(t, "list", "--all", "--name")); machines != "" {
@@ -160,12 +303,7 @@ func TestTwoNodes(t *testing.T) {
 // its names, and not the node itself.
 func (n *nodeTest) finds(t *testing.T, node string) {
 	t.Helper()
-	replica := ""
-	for line := range strings.Lines(n.skerry(t, node, "replicas pair")) {
-		if fields := strings.Fields(line); len(fields) > 1 && fields[1] == "one" {
-			replica = fields[0]
-		}
-	}
+	replica := n.nodesOf(t, node, "pair")["one"]
 	for _, name := range []string{"web", "0.web", "replicas.web.default", "web.default.skerry.internal"} {
 		said := n.skerry(t, node, "exec "+replica+" -- /web -fetch http://"+name+":8080/")
 		if !strings.Contains(said, "hello from web-0-") {
@@ -176,6 +314,28 @@ func (n *nodeTest) finds(t *testing.T, node string) {
 	if !strings.Contains(said, "connection refused") {
 		t.Errorf("%s reaches its node: %s", replica, said)
 	}
+}
+
+// nodesOf gives a replica of a service on each node, by the node's name.
+func (n *nodeTest) nodesOf(t *testing.T, server, service string) map[string]string {
+	t.Helper()
+	on := map[string]string{}
+	for line := range strings.Lines(n.skerry(t, server, "replicas "+service)) {
+		if fields := strings.Fields(line); len(fields) > 1 {
+			on[fields[1]] = fields[0]
+		}
+	}
+	return on
+}
+
+// runsOn returns once the only replica of a service runs on the node.
+func (n *nodeTest) runsOn(t *testing.T, server, service, node string) {
+	t.Helper()
+	eventually(t, service+" runs on node "+node, func() (string, bool) {
+		out, err := n.host.SSH(t.Context(), n.key, server, "skerry replicas "+service).CombinedOutput()
+		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+		return string(out), err == nil && len(lines) == 2 && strings.Contains(lines[1], " "+node+" ") && strings.Contains(lines[1], "running")
+	})
 }
 
 // requests are made without a pause, until they are held against what they found.

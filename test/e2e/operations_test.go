@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"os/exec"
 	"path/filepath"
@@ -35,6 +37,33 @@ func (d *dev) says(t *testing.T, args []string, want ...string) string {
 		}
 	}
 	return out
+}
+
+// follows runs skerry until the test ends, and gives what reads its next line.
+func (d *dev) follows(t *testing.T, args ...string) func(*testing.T) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	c := exec.CommandContext(ctx, skerry(), args...)
+	c.Env = append(c.Environ(), "SKERRY_ENDPOINT=unix://"+filepath.Join(d.Dir, "run", "server.sock"))
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cancel()
+		c.Wait() //nolint:errcheck // it was killed
+	})
+	lines := bufio.NewScanner(out)
+	return func(t *testing.T) string {
+		t.Helper()
+		if !lines.Scan() {
+			t.Fatalf("skerry %s ended", strings.Join(args, " "))
+		}
+		return lines.Text()
+	}
 }
 
 // What a person does with a cluster, from one of its servers: the other host is
@@ -128,25 +157,12 @@ func TestOperations(t *testing.T) {
 		}
 	})
 	t.Run("follow", func(t *testing.T) {
-		c := exec.CommandContext(t.Context(), skerry(), "events", "--follow", "--json")
-		c.Env = append(c.Environ(), "SKERRY_ENDPOINT=unix://"+filepath.Join(d.Dir, "run", "server.sock"))
-		out, err := c.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		defer func() {
-			c.Process.Kill() //nolint:errcheck // it may have ended
-			c.Wait()         //nolint:errcheck // it was killed
-		}()
-		events := json.NewDecoder(out)
+		next := d.follows(t, "events", "--follow", "--json")
 		id := string(replicas[0].Node)
 		d.says(t, []string{"cordon", id}, "gets no more replicas")
 		for {
 			var e resources.Event
-			if err := events.Decode(&e); err != nil {
+			if err := json.Unmarshal([]byte(next(t)), &e); err != nil {
 				t.Fatal(err)
 			}
 			if e.Reason == "Availability" && strings.Contains(e.Message, "cordoned") {

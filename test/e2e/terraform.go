@@ -21,7 +21,6 @@ type Terraform struct {
 	Dir string
 	// Within are the words before each command, as in nsenter --net=...
 	Within []string
-	bin    string
 	env    []string
 }
 
@@ -40,15 +39,22 @@ const header = `terraform {
 // directory of the built programs.
 func NewTerraform(t testing.TB, bin, configuration string, env ...string) *Terraform {
 	t.Helper()
-	tf := &Terraform{Dir: t.TempDir(), bin: bin}
-	rc := filepath.Join(tf.Dir, "terraformrc")
-	overrides := fmt.Sprintf("provider_installation {\n  dev_overrides {\n    \"registry.terraform.io/skerry-io/skerry\" = %q\n  }\n  direct {}\n}\n", bin)
-	if err := os.WriteFile(rc, []byte(overrides), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	tf.env = append(os.Environ(), append([]string{"TF_CLI_CONFIG_FILE=" + rc, "TF_IN_AUTOMATION=1", "CHECKPOINT_DISABLE=1", "TF_LOG="}, env...)...)
+	tf := &Terraform{Dir: t.TempDir()}
+	tf.Use(t, bin)
+	tf.env = append(os.Environ(), append([]string{"TF_CLI_CONFIG_FILE=" + tf.rc(), "TF_IN_AUTOMATION=1", "CHECKPOINT_DISABLE=1", "TF_LOG="}, env...)...)
 	tf.Configure(t, configuration)
 	return tf
+}
+
+func (tf *Terraform) rc() string { return filepath.Join(tf.Dir, "terraformrc") }
+
+// Use takes the plugin in another directory from now on.
+func (tf *Terraform) Use(t testing.TB, bin string) {
+	t.Helper()
+	overrides := fmt.Sprintf("provider_installation {\n  dev_overrides {\n    \"registry.terraform.io/skerry-io/skerry\" = %q\n  }\n  direct {}\n}\n", bin)
+	if err := os.WriteFile(tf.rc(), []byte(overrides), 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Configure replaces the configuration.

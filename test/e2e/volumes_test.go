@@ -5,15 +5,20 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/skerry-io/skerry/resources"
 	"github.com/skerry-io/skerry/test/images"
 	"github.com/skerry-io/skerry/test/testbed"
 )
 
-// rows are lines in the file /data/rows of the service web: those that were
-// acknowledged have to be there, in their order, whatever has happened since.
+// rows are lines in the file /data/rows of a service: those that were acknowledged
+// have to be there, in their order, whatever has happened since.
 type rows struct {
+	service string
 	run     func(t *testing.T, command string) string // skerry, on a server
 	written []string
 }
@@ -21,8 +26,8 @@ type rows struct {
 // replica waits until the service has a replica that runs, and gives its name.
 func (r *rows) replica(t *testing.T) string {
 	t.Helper()
-	for line := range strings.Lines(r.run(t, "replicas web")) {
-		if fields := strings.Fields(line); len(fields) > 0 && strings.HasPrefix(fields[0], "web-0-") {
+	for line := range strings.Lines(r.run(t, "replicas "+r.service)) {
+		if fields := strings.Fields(line); len(fields) > 0 && strings.HasPrefix(fields[0], r.service+"-0-") {
 			return fields[0]
 		}
 	}
@@ -83,19 +88,15 @@ func TestVolumes(t *testing.T) {
 	text := func(volume, service string) string {
 		return fmt.Sprintf(volumesConfiguration, testbed.Endpoints(hosts[0].Host), testbed.Endpoints(hosts[1].Host), volume, archive, service)
 	}
-	onSecond := fmt.Sprintf("constraints = [%q]", "node.id == "+string(hosts[1].Node(t)))
+	sized := func(size string) string {
+		return fmt.Sprintf("constraints = [%q]\n  size = %q", "node.id == "+string(hosts[1].Node(t)), size)
+	}
+	onSecond := sized("64MiB")
 	tf := NewTerraform(t, bin, text(onSecond, ""))
 	tf.Apply(t)
 	t.Cleanup(func() { tf.Try(t, "destroy", "-auto-approve") }) //nolint:errcheck // the hosts go anyway
 	data := filepath.Join(hosts[1].Dir, "data", "volumes", "rows")
-	r := &rows{run: func(t *testing.T, command string) string {
-		t.Helper()
-		out, err := hosts[0].operate(t, "", strings.Fields(command)...)
-		if err != nil {
-			t.Fatalf("skerry %s: %v: %s", command, err, out)
-		}
-		return out
-	}}
+	r := &rows{service: "web", run: hosts[0].ask}
 	r.write(t)
 	tf.Settled(t)
 	step := func(name string, f func(t *testing.T)) {
@@ -118,7 +119,7 @@ func TestVolumes(t *testing.T) {
 		}
 	})
 	step("the agent is killed", func(*testing.T) {
-		hosts[1].End(os.Kill)
+		hosts[1].End(t, syscall.SIGKILL)
 		hosts[1].Start(t)
 	})
 	step("the node loses power, and the replica waits for it", func(t *testing.T) {
@@ -134,8 +135,23 @@ func TestVolumes(t *testing.T) {
 		hosts[1].PowerOn(t)
 		hosts[0].until(t, "the replica runs again", []string{"services"}, "1/1")
 	})
-	step("a rollout", func(t *testing.T) {
+	step("a rollout, and the volume grows", func(t *testing.T) {
+		if size := sizeOf(t, filepath.Join(data, "disk")); size > 64*resources.MiB {
+			t.Errorf("of 64MiB it has %s", size)
+		}
+		onSecond = sized("96MiB")
 		tf.Configure(t, text(onSecond, `env = { GREETING = "new" }`))
+		tf.Apply(t)
+		if size := sizeOf(t, filepath.Join(data, "disk")); size < 80*resources.MiB || size > 96*resources.MiB {
+			t.Errorf("of 96MiB it has %s", size)
+		}
+	})
+	step("a volume does not shrink", func(t *testing.T) {
+		tf.Configure(t, text(sized("32MiB"), ""))
+		if said := tf.ApplyFails(t); !strings.Contains(said, "was 96MiB, and the volume on node") {
+			t.Error(said)
+		}
+		tf.Configure(t, text(onSecond, ""))
 	})
 	step("more than one writer is refused", func(t *testing.T) {
 		tf.Configure(t, text(onSecond, "replicas = 2"))
@@ -169,7 +185,7 @@ func TestVolumes(t *testing.T) {
 	})
 	step("a backup brings back what was there, and a broken one nothing", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "rows.tar.zst")
-		hosts[0].says(t, []string{"volume", "ls"}, "single-writer", "web")
+		hosts[0].says(t, []string{"volume", "ls"}, "96MiB", "single-writer", "web")
 		hosts[0].says(t, []string{"volume", "backup", "rows", file, "--pause"}, "volume rows is in "+file)
 		hosts[0].until(t, "the replica runs after the backup", []string{"services"}, "1/1")
 		before := len(r.written)
@@ -222,4 +238,24 @@ func (d *dev) until(t *testing.T, what string, args []string, want string) {
 		out, err := d.operate(t, "", args...)
 		return out, err == nil && strings.Contains(out, want)
 	})
+}
+
+// ask runs a command of skerry's there, and gives what it says.
+func (d *dev) ask(t *testing.T, command string) string {
+	t.Helper()
+	out, err := d.operate(t, "", strings.Fields(command)...)
+	if err != nil {
+		t.Fatalf("skerry %s: %v: %s", command, err, out)
+	}
+	return out
+}
+
+// sizeOf is how large the file system of a directory is.
+func sizeOf(t *testing.T, dir string) resources.Bytes {
+	t.Helper()
+	var disk unix.Statfs_t
+	if err := unix.Statfs(dir, &disk); err != nil {
+		t.Fatal(err)
+	}
+	return resources.Bytes(disk.Blocks) * resources.Bytes(disk.Bsize)
 }

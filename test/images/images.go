@@ -1,9 +1,9 @@
-// Package images builds the container images of the tests and the demo, with
-// nothing but the Go toolchain: no registry, no Podman, no base image.
+// Package images builds the container images of the tests and the demo: no registry,
+// no Podman, no base image.
 //
-// There is one image, web: the static program in this folder, on an otherwise
-// empty file system, as /web. Its entrypoint is that program and its command
-// is empty.
+// The image web is the static program of that folder, on an otherwise empty file
+// system, as /web. Its entrypoint is that program and its command is empty. The
+// image postgres is PostgreSQL, from Debian's packages; see postgres.go.
 package images
 
 import (
@@ -70,11 +70,11 @@ func Write(path, version, arch string) error {
 
 // Web builds the web image for linux on arch.
 func Web(version, arch string) (v1.Image, error) {
-	program, err := build(version, arch)
+	program, err := build("web", version, arch)
 	if err != nil {
 		return nil, err
 	}
-	layer, err := layerOf(program)
+	layer, err := layerOf(file{"web", 0o755, program})
 	if err != nil {
 		return nil, err
 	}
@@ -99,32 +99,40 @@ func Web(version, arch string) (v1.Image, error) {
 	return image, nil
 }
 
-// build compiles the program and gives its bytes.
-func build(version, arch string) ([]byte, error) {
-	dir, err := os.MkdirTemp("", "skerry-web-")
+// build compiles a program of a folder here and gives its bytes.
+func build(name, version, arch string) ([]byte, error) {
+	dir, err := os.MkdirTemp("", "skerry-image-")
 	if err != nil {
-		return nil, fmt.Errorf("build the web program: %w", err)
+		return nil, fmt.Errorf("build the %s program: %w", name, err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	path := filepath.Join(dir, "web")
+	path := filepath.Join(dir, name)
 	command := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid= -X main.version="+version,
-		"-o", path, "github.com/skerry-io/skerry/test/images/web")
+		"-o", path, "github.com/skerry-io/skerry/test/images/"+name)
 	command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
 	if output, err := command.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build the web program: %w\n%s", err, output)
+		return nil, fmt.Errorf("build the %s program: %w\n%s", name, err, output)
 	}
 	return os.ReadFile(path)
 }
 
-// layerOf gives a file system that has nothing but the program, as /web.
-func layerOf(program []byte) (v1.Layer, error) {
+type file struct {
+	name    string
+	mode    int64
+	content []byte
+}
+
+// layerOf gives a file system that has nothing but these files.
+func layerOf(files ...file) (v1.Layer, error) {
 	var buffer bytes.Buffer
 	w := tar.NewWriter(&buffer)
-	err := errors.Join(
-		w.WriteHeader(&tar.Header{Name: "web", Mode: 0o755, Size: int64(len(program)), Typeflag: tar.TypeReg, Format: tar.FormatPAX}),
-		second(w.Write(program)),
-		w.Close(),
-	)
+	var err error
+	for _, f := range files {
+		err = errors.Join(err,
+			w.WriteHeader(&tar.Header{Name: f.name, Mode: f.mode, Size: int64(len(f.content)), Typeflag: tar.TypeReg, Format: tar.FormatPAX}),
+			second(w.Write(f.content)))
+	}
+	err = errors.Join(err, w.Close())
 	if err != nil {
 		return nil, fmt.Errorf("pack the layer: %w", err)
 	}

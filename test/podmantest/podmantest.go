@@ -12,6 +12,7 @@ package podmantest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -33,6 +34,15 @@ type Service struct {
 	dir     string
 	process *exec.Cmd
 	exited  chan struct{}
+}
+
+// Dir is the directory of all that this Podman keeps.
+func (s *Service) Dir() string { return s.dir }
+
+// RegistriesDir is the directory of more files about registries, which this Podman
+// reads beside its own.
+func (s *Service) RegistriesDir() string {
+	return filepath.Join(s.dir, ".config", "containers", "registries.conf.d")
 }
 
 // startTimeout bounds the start of the service, which takes about 0.3 s on an
@@ -82,10 +92,14 @@ func preflight(t testing.TB) {
 func (s *Service) configure(t testing.TB) {
 	t.Helper()
 	for name, text := range map[string]string{
+		// What the command line says too is here for when Podman reads it again.
 		"containers.conf": `[containers]
 default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
 log_driver = "k8s-file"
 [engine]
+volume_path = "` + filepath.Join(s.dir, "volumes") + `"
+tmp_dir = "` + filepath.Join(s.dir, "tmp") + `"
+static_dir = "` + filepath.Join(s.dir, "root", "libpod") + `"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 runtime = "runc"
@@ -93,6 +107,7 @@ runtime = "runc"
 lock_type = "file"
 [network]
 default_subnet = "10.88.0.0/16"
+network_config_dir = "` + filepath.Join(s.dir, "net") + `"
 `,
 		"registries.conf": `[[registry]]
 location = "127.0.0.1"
@@ -130,7 +145,7 @@ func (s *Service) Podman(ctx context.Context, args ...string) *exec.Cmd {
 	c.Env = append(os.Environ(),
 		"CONTAINERS_CONF="+in("containers.conf"), "CONTAINERS_REGISTRIES_CONF="+in("registries.conf"),
 		"CONTAINERS_STORAGE_CONF="+in("storage.conf"),
-		"REGISTRY_AUTH_FILE="+in("auth.json"), "TMPDIR="+s.dir)
+		"REGISTRY_AUTH_FILE="+in("auth.json"), "TMPDIR="+s.dir, "HOME="+s.dir)
 	return c
 }
 
@@ -154,6 +169,22 @@ func (s *Service) Up(t testing.TB) {
 	if err := s.awaitAnswer(ctx); err != nil {
 		t.Fatalf("start Podman: %v\n%s", err, output.String())
 	}
+}
+
+// AddVolumePlugin lets Podman know a volume plugin by its socket, and restarts the
+// service.
+func (s *Service) AddVolumePlugin(t testing.TB, name, socket string) {
+	t.Helper()
+	file, err := os.OpenFile(filepath.Join(s.dir, "containers.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = fmt.Fprintf(file, "[engine.volume_plugins]\n%s = %q\n", name, socket)
+	if err := errors.Join(err, file.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s.Down(t)
+	s.Up(t)
 }
 
 // Down stops the service; its containers run on.
@@ -209,6 +240,7 @@ func (s *Service) remove(t testing.TB) {
 	}
 	s.Down(t)
 	s.unmount(ctx, t)
+	s.removeGroups()
 	if output, err := exec.CommandContext(ctx, "ip", "netns", "delete", s.Namespace).CombinedOutput(); err != nil {
 		t.Errorf("remove the network namespace: %v\n%s", err, output)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,9 +31,12 @@ func (s *Service) PowerOff(t testing.TB) {
 	}
 	deadline := time.Now().Add(startTimeout)
 	for _, pid := range append(conmons, watched...) {
-		awaitEnd(t, pid, deadline)
+		if !Ended(pid, time.Until(deadline)) {
+			t.Fatalf("process %d does not end", pid)
+		}
 	}
 	s.unmount(context.Background(), t)
+	s.removeGroups()
 	for _, name := range []string{"run", "tmp"} {
 		if err := os.RemoveAll(filepath.Join(s.dir, name)); err != nil {
 			t.Fatal(err)
@@ -44,7 +48,7 @@ func (s *Service) PowerOff(t testing.TB) {
 	for _, dir := range groups {
 		// What runc knows of the container is in memory, too.
 		_, id, _ := strings.Cut(filepath.Base(dir), "libpod-")
-		if err := errors.Join(os.RemoveAll("/run/runc/"+id), os.Remove(dir)); err != nil {
+		if err := errors.Join(os.RemoveAll("/run/runc/"+id), os.RemoveAll(dir)); err != nil {
 			t.Errorf("remove what Podman has left: %v", err)
 		}
 	}
@@ -142,6 +146,29 @@ func groupsOf(pids []int) []string {
 	return slices.Compact(all)
 }
 
+// removeGroups removes the empty cgroups of containers that are gone. On hybrid
+// cgroups runc leaves that of a container which it has started again.
+func (s *Service) removeGroups() {
+	// Nothing else tells of containers that were removed.
+	told, err := os.ReadFile(filepath.Join(s.dir, "tmp", "events", "events.log"))
+	if err != nil {
+		return
+	}
+	ids := containerID.FindAllString(string(told), -1)
+	slices.Sort(ids)
+	for _, id := range slices.Compact(ids) {
+		groups, err := filepath.Glob("/sys/fs/cgroup/*/libpod_parent/libpod-" + id)
+		if err != nil {
+			return
+		}
+		for _, dir := range groups {
+			os.Remove(dir) //nolint:errcheck // it is not empty while the container runs
+		}
+	}
+}
+
+var containerID = regexp.MustCompile(`[0-9a-f]{64}`)
+
 // children gives the processes that one has started.
 func children(pid int) []int {
 	var all []int
@@ -160,25 +187,18 @@ func children(pid int) []int {
 	return all
 }
 
-// awaitEnd returns once a process, which was killed, is no more.
-func awaitEnd(t testing.TB, pid int, deadline time.Time) {
-	t.Helper()
+// Ended is true where a process is no more, within some time at most.
+func Ended(pid int, within time.Duration) bool {
 	fd, err := unix.PidfdOpen(pid, 0)
-	if err == unix.ESRCH {
-		return
-	}
 	if err != nil {
-		t.Fatalf("wait for process %d: %v", pid, err)
+		return err == unix.ESRCH
 	}
 	defer unix.Close(fd) //nolint:errcheck // nothing was written
+	deadline := time.Now().Add(within)
 	for {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(time.Until(deadline).Milliseconds()))
-		switch {
-		case err == unix.EINTR:
-		case err != nil || n == 0:
-			t.Fatalf("process %d does not end: %v", pid, err)
-		default:
-			return
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, max(0, int(time.Until(deadline).Milliseconds())))
+		if err != unix.EINTR {
+			return err == nil && n > 0
 		}
 	}
 }

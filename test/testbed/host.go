@@ -1,12 +1,10 @@
 package testbed
 
 import (
-	"bufio"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,7 +16,7 @@ import (
 	"github.com/skerry-io/skerry/test/podmantest"
 )
 
-// Host is a node without a VM: `skerry dev` over a Podman of its own.
+// Host is a node without a VM.
 type Host struct {
 	Podman *podmantest.Service
 	// Endpoint of its agent, once it has started.
@@ -27,18 +25,36 @@ type Host struct {
 	Dir string
 
 	program string
-	args    []string
-	process *exec.Cmd
-	logs    string
+	runs    processes
 	bed     *Bed
 	number  int
 }
 
-// NewHost makes a host that stands alone, with more arguments for skerry dev.
-// It has no power yet: see Start.
+// processes are those of skerry's on a host.
+type processes interface {
+	// boot begins to start them, and await returns once they answer.
+	boot(t testing.TB)
+	await(t testing.TB)
+	// end ends units with a signal, until the next boot.
+	end(t testing.TB, s syscall.Signal, all ...Unit)
+	signal(t testing.TB, unit Unit, s syscall.Signal)
+	pid(unit Unit) int
+	// log is what they have said.
+	log() string
+}
+
+// NewHost makes a host that stands alone: `skerry dev`, with more arguments, over
+// a Podman of its own. It has no power yet: see Start.
 func NewHost(t testing.TB, program string, args ...string) *Host {
 	t.Helper()
-	h := &Host{Podman: podmantest.StartService(t), program: program, args: args, logs: filepath.Join(t.TempDir(), "skerry.log")}
+	h := newHost(t, program)
+	h.runs = &foreground{host: h, args: args, logs: filepath.Join(t.TempDir(), "skerry.log")}
+	return h
+}
+
+func newHost(t testing.TB, program string) *Host {
+	t.Helper()
+	h := &Host{Podman: podmantest.StartService(t), program: program}
 	// Not t.TempDir: the path of a unix socket is short.
 	dir, err := os.MkdirTemp("", "skerry-dev") //nolint:usetesting // see above
 	if err != nil {
@@ -46,86 +62,56 @@ func NewHost(t testing.TB, program string, args ...string) *Host {
 	}
 	h.Dir = dir
 	t.Cleanup(func() {
-		h.End(os.Interrupt)
+		h.runs.end(t, syscall.SIGTERM, all...)
 		h.forget(t)
-		os.RemoveAll(dir) //nolint:errcheck // a directory in the temporary directory
 		if t.Failed() {
-			if text, err := os.ReadFile(h.logs); err == nil {
-				t.Logf("skerry dev in %s said:\n%s", h.Podman.Namespace, text)
-			}
+			t.Log(h.runs.log())
 		}
+		syscall.Unmount(filepath.Join(dir, "data"), syscall.MNT_DETACH) //nolint:errcheck // it may be none: see SmallDisk
+		os.RemoveAll(dir)                                               //nolint:errcheck // a directory in the temporary directory
 	})
 	return h
 }
 
-// Start runs skerry dev, and returns once its agent has said its endpoint.
+// Start boots the host, and returns once its agent answers, and its server where
+// it has one.
 func (h *Host) Start(t testing.TB) {
 	t.Helper()
-	h.process = exec.Command("nsenter", append([]string{
-		"--net=/run/netns/" + h.Podman.Namespace, h.program, "dev", "--dir", h.Dir, "--podman", h.Podman.Socket,
-	}, h.args...)...)
-	out, err := h.process.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	logs, err := os.OpenFile(h.logs, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer logs.Close() //nolint:errcheck // the process has its own
-	h.process.Stderr = logs
-	if err := h.process.Start(); err != nil {
-		t.Fatal(err)
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatalf("skerry dev ended before it said its endpoint: %v", err)
-	}
-	h.Endpoint = strings.TrimSpace(line)
+	h.runs.boot(t)
+	h.runs.await(t)
 }
 
-// End ends skerry with a signal, if it runs. Its containers run on.
-func (h *Host) End(signal os.Signal) {
-	if h.process == nil {
-		return
-	}
-	h.process.Process.Signal(syscall.SIGCONT) //nolint:errcheck // it may have ended; what is stalled would not
-	children := h.children()
-	h.process.Process.Signal(signal) //nolint:errcheck // it may have ended
-	h.process.Wait()                 //nolint:errcheck // it was ended
-	h.process = nil
-	// Its own processes end with it, which takes them a moment.
-	for _, fd := range children {
-		unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 5000) //nolint:errcheck // the next one is waited for
-		unix.Close(fd)                                                       //nolint:errcheck // nothing was written
-	}
-}
-
-// children gives the processes that skerry on the host has started, as
-// descriptors.
-func (h *Host) children() []int {
-	processes, err := filepath.Glob("/proc/[0-9]*")
-	if err != nil {
-		return nil
-	}
-	var all []int
-	for _, process := range processes {
-		line, err := os.ReadFile(filepath.Join(process, "cmdline"))
-		pid, notOne := strconv.Atoi(filepath.Base(process))
-		if err != nil || notOne != nil || !strings.Contains(string(line), filepath.Join(h.Dir, "run", "network")) {
-			continue
-		}
-		if fd, err := unix.PidfdOpen(pid, 0); err == nil {
-			all = append(all, fd)
-		}
-	}
-	return all
-}
-
-// Memory is what skerry on the host has resident, in bytes.
-func (h *Host) Memory(t testing.TB) resources.Bytes {
+// Start boots hosts that may need each other.
+func Start(t testing.TB, hosts ...*Host) {
 	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.process.Process.Pid))
+	for _, h := range hosts {
+		h.runs.boot(t)
+	}
+	for _, h := range hosts {
+		h.runs.await(t)
+	}
+}
+
+// End ends agent and server with a signal, if they run, until the next Start. The
+// containers run on.
+func (h *Host) End(t testing.TB, signal syscall.Signal) {
+	t.Helper()
+	h.runs.end(t, signal, control...)
+}
+
+// Kill kills a unit, if it runs there; the host starts it again after a second.
+func (h *Host) Kill(t testing.TB, unit Unit) {
+	t.Helper()
+	h.runs.signal(t, unit, syscall.SIGKILL)
+}
+
+// Process is the ID of a unit's process; 0 where it does not run.
+func (h *Host) Process(unit Unit) int { return h.runs.pid(unit) }
+
+// Memory is what a unit of the host has resident, in bytes.
+func (h *Host) Memory(t testing.TB, unit Unit) resources.Bytes {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.runs.pid(unit)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,16 +124,16 @@ func (h *Host) Memory(t testing.TB) resources.Bytes {
 	return size
 }
 
-// Stall stops skerry in the middle of what it does, until Resume.
+// Stall stops agent and server in the middle of what they do, until Resume.
 func (h *Host) Stall(t testing.TB) { h.signal(t, syscall.SIGSTOP) }
 
-// Resume lets it go on.
+// Resume lets them go on.
 func (h *Host) Resume(t testing.TB) { h.signal(t, syscall.SIGCONT) }
 
-func (h *Host) signal(t testing.TB, s os.Signal) {
+func (h *Host) signal(t testing.TB, s syscall.Signal) {
 	t.Helper()
-	if err := h.process.Process.Signal(s); err != nil {
-		t.Fatalf("signal skerry on %s: %v", h.Podman.Namespace, err)
+	for _, unit := range control {
+		h.runs.signal(t, unit, s)
 	}
 }
 
@@ -155,15 +141,37 @@ func (h *Host) signal(t testing.TB, s os.Signal) {
 // was not on the disk is lost.
 func (h *Host) PowerOff(t testing.TB) {
 	t.Helper()
-	h.End(os.Kill)
+	h.runs.end(t, syscall.SIGKILL, all...)
 	h.Podman.PowerOff(t)
 	h.forget(t)
 }
 
-// forget loses what is in memory only: the network namespaces of replicas, and
-// the files beside them.
+// registriesConf is where its Podman learns how registries are reached.
+func (h *Host) registriesConf() string {
+	return filepath.Join(h.Podman.RegistriesDir(), "50-skerry.conf")
+}
+
+// Logs is what skerry on the host has said.
+func (h *Host) Logs() string { return h.runs.log() }
+
+// forget loses what is in memory only: the network namespaces of replicas, the
+// files beside them, their secrets, and what is mounted.
 func (h *Host) forget(t testing.TB) {
 	t.Helper()
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets := filepath.Join(h.Dir, "run", "secrets")
+	for _, line := range slices.Backward(strings.Split(string(mounts), "\n")) { // the innermost come last
+		fields := strings.Fields(line)
+		if len(fields) > 4 && (fields[4] == secrets || strings.HasPrefix(fields[4], filepath.Join(h.Dir, "data")+"/")) {
+			unix.Unmount(fields[4], unix.MNT_DETACH) //nolint:errcheck // it may have gone with another one
+		}
+	}
+	if err := os.RemoveAll(secrets); err != nil {
+		t.Error(err)
+	}
 	run := filepath.Join(h.Dir, "run", "network")
 	namespaces, err := filepath.Glob(filepath.Join(run, "netns", "*"))
 	if err != nil {
@@ -180,11 +188,19 @@ func (h *Host) forget(t testing.TB) {
 // PowerOn boots the host again.
 func (h *Host) PowerOn(t testing.TB) {
 	t.Helper()
-	h.Podman.PowerOn(t)
-	if h.bed != nil {
-		h.plug(t)
+	PowerOn(t, h)
+}
+
+// PowerOn boots hosts again that may need each other.
+func PowerOn(t testing.TB, hosts ...*Host) {
+	t.Helper()
+	for _, h := range hosts {
+		h.Podman.PowerOn(t)
+		if h.bed != nil {
+			h.plug(t)
+		}
 	}
-	h.Start(t)
+	Start(t, hosts...)
 }
 
 // Node is the ID of the host's node.
@@ -203,18 +219,18 @@ func Control(t testing.TB, hosts ...*Host) *client.Server {
 	t.Helper()
 	dialer := client.NewDialer(client.Options{})
 	t.Cleanup(dialer.Close)
-	var all []resources.Endpoint
+	var servers []resources.Endpoint
 	for _, h := range hosts {
-		all = append(all, resources.Endpoint{Socket: filepath.Join(h.Dir, "run", "server.sock")})
+		servers = append(servers, resources.Endpoint{Socket: filepath.Join(h.Dir, "run", "server.sock")})
 	}
-	return dialer.Server(all...)
+	return dialer.Server(servers...)
 }
 
 // Endpoints gives the hosts' endpoints as a list in HCL.
 func Endpoints(hosts ...*Host) string {
-	var all []string
+	var list []string
 	for _, h := range hosts {
-		all = append(all, fmt.Sprintf("%q", h.Endpoint))
+		list = append(list, fmt.Sprintf("%q", h.Endpoint))
 	}
-	return strings.Join(all, ", ")
+	return strings.Join(list, ", ")
 }

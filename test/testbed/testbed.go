@@ -1,10 +1,11 @@
 // Package testbed is many hosts on one machine, for tests of a cluster and of
 // what goes wrong in one.
 //
-// A host is a network namespace with a real Podman, and `skerry dev` over it:
-// agent and, where the cluster wants it, server. The hosts are joined by veths
-// to a bridge in a namespace of the bed, which nothing leaves. They share the
-// machine's clock, processors, memory, process IDs and cgroups.
+// A host is a network namespace with a real Podman, and `skerry agent` and, where
+// the cluster wants it, `skerry server` over it: processes of their own, which are
+// started again when they end, as systemd does on a node. The hosts are joined by
+// veths to a bridge in a namespace of the bed, which nothing leaves. They share
+// the machine's clock, processors, memory, process IDs and cgroups.
 //
 //	bed := testbed.New(t, program, 3)
 //	bed.Hosts[0].PowerOff(t)
@@ -54,12 +55,13 @@ func New(t testing.TB, program string, n int) *Bed {
 	ip(t, "netns", "add", b.namespace)
 	b.addBridge(t, bridge(0))
 	for i := range n {
-		h := NewHost(t, program, "--address", Address(i))
+		h := newHost(t, program)
 		h.bed, h.number = b, i
+		h.runs = newUnits(t, h, fmt.Sprintf("host%d", i))
 		h.plug(t)
-		h.Start(t)
 		b.Hosts = append(b.Hosts, h)
 	}
+	Start(t, b.Hosts...)
 	return b
 }
 

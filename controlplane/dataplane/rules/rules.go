@@ -65,6 +65,11 @@ func (t *Table) addNetworks(m resources.NetworkMap) {
 			tunnels[n.Name] = "vxlan-peers"
 		}
 	}
+	for _, cidr := range m.Others {
+		if cidr.IsValid() {
+			t.add("others", cidr.String(), "")
+		}
+	}
 	for _, p := range m.Peers {
 		for _, s := range p.Subnets {
 			if peers := tunnels[s.Network]; peers != "" && s.Subnet.IsValid() {

@@ -52,6 +52,8 @@ type Cluster struct {
 	Name pulumi.StringOutput `pulumi:"name"`
 	// IDs of the nodes: those of `servers` and then those of `workers`, in their order.
 	Nodes pulumi.StringArrayOutput `pulumi:"nodes"`
+	// How registries are reached that images of services come from, by host, such as `docker.io` or `registry.lan:5000`.
+	Registries ClusterRegistryAccessMapOutput `pulumi:"registries"`
 	// Endpoints of the nodes that run the control plane: 1, 3 or 5 of them. With 3 the cluster survives the loss of one, with 5 of two. A Debian machine that is there already has the endpoint `ssh://user@host[:port]`, with `?hostkey=SHA256:...` where your known_hosts lacks its key; skerry is put on it.
 	Servers pulumi.StringArrayOutput `pulumi:"servers"`
 	// Version of skerry that the nodes run, as in `1.2.3`. Nodes are upgraded one at a time: workers, then servers, the leader last. A plugin carries the program of its own version, and only that can be asked for. Left out, nodes stay at the version that they have; the attribute tells the earliest of them.
@@ -108,6 +110,8 @@ func (ClusterState) ElementType() reflect.Type {
 type clusterArgs struct {
 	// Name of the cluster.
 	Name string `pulumi:"name"`
+	// How registries are reached that images of services come from, by host, such as `docker.io` or `registry.lan:5000`.
+	Registries map[string]ClusterRegistryAccess `pulumi:"registries"`
 	// Endpoints of the nodes that run the control plane: 1, 3 or 5 of them. With 3 the cluster survives the loss of one, with 5 of two. A Debian machine that is there already has the endpoint `ssh://user@host[:port]`, with `?hostkey=SHA256:...` where your known_hosts lacks its key; skerry is put on it.
 	Servers []string `pulumi:"servers"`
 	// Version of skerry that the nodes run, as in `1.2.3`. Nodes are upgraded one at a time: workers, then servers, the leader last. A plugin carries the program of its own version, and only that can be asked for. Left out, nodes stay at the version that they have; the attribute tells the earliest of them.
@@ -120,6 +124,8 @@ type clusterArgs struct {
 type ClusterArgs struct {
 	// Name of the cluster.
 	Name pulumi.StringInput
+	// How registries are reached that images of services come from, by host, such as `docker.io` or `registry.lan:5000`.
+	Registries ClusterRegistryAccessMapInput
 	// Endpoints of the nodes that run the control plane: 1, 3 or 5 of them. With 3 the cluster survives the loss of one, with 5 of two. A Debian machine that is there already has the endpoint `ssh://user@host[:port]`, with `?hostkey=SHA256:...` where your known_hosts lacks its key; skerry is put on it.
 	Servers pulumi.StringArrayInput
 	// Version of skerry that the nodes run, as in `1.2.3`. Nodes are upgraded one at a time: workers, then servers, the leader last. A plugin carries the program of its own version, and only that can be asked for. Left out, nodes stay at the version that they have; the attribute tells the earliest of them.
@@ -228,6 +234,11 @@ func (o ClusterOutput) Name() pulumi.StringOutput {
 // IDs of the nodes: those of `servers` and then those of `workers`, in their order.
 func (o ClusterOutput) Nodes() pulumi.StringArrayOutput {
 	return o.ApplyT(func(v *Cluster) pulumi.StringArrayOutput { return v.Nodes }).(pulumi.StringArrayOutput)
+}
+
+// How registries are reached that images of services come from, by host, such as `docker.io` or `registry.lan:5000`.
+func (o ClusterOutput) Registries() ClusterRegistryAccessMapOutput {
+	return o.ApplyT(func(v *Cluster) ClusterRegistryAccessMapOutput { return v.Registries }).(ClusterRegistryAccessMapOutput)
 }
 
 // Endpoints of the nodes that run the control plane: 1, 3 or 5 of them. With 3 the cluster survives the loss of one, with 5 of two. A Debian machine that is there already has the endpoint `ssh://user@host[:port]`, with `?hostkey=SHA256:...` where your known_hosts lacks its key; skerry is put on it.

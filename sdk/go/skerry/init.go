@@ -23,12 +23,16 @@ func (m *module) Construct(ctx *pulumi.Context, name, typ, urn string) (r pulumi
 	switch typ {
 	case "skerry:index:Cluster":
 		r = &Cluster{}
+	case "skerry:index:Config":
+		r = &Config{}
 	case "skerry:index:Image":
 		r = &Image{}
 	case "skerry:index:Network":
 		r = &Network{}
 	case "skerry:index:Node":
 		r = &Node{}
+	case "skerry:index:Secret":
+		r = &Secret{}
 	case "skerry:index:Service":
 		r = &Service{}
 	case "skerry:index:Volume":

@@ -13,6 +13,139 @@ import (
 
 var _ = internal.GetEnvOrDefault
 
+type ClusterRegistryAccess struct {
+	// Speak to it without TLS, or with a certificate that nobody has to know. Default: `false`.
+	Insecure *bool `pulumi:"insecure"`
+	// Registries that are asked first, in this order, as `host[:port]` or `host[:port]/path`: what is `docker.io/library/nginx` elsewhere is `HOST/library/nginx` there.
+	Mirrors []string `pulumi:"mirrors"`
+	// The user's password, or a token. No state, plan or log has it; the control plane keeps it sealed. It is kept as an encrypted input, and shown nowhere.
+	Password *string `pulumi:"password"`
+	// Number of the password: another one sends it again. Default: `1`.
+	PasswordVersion *int `pulumi:"passwordVersion"`
+	// User that images are pulled as, by every service of the cluster.
+	Username *string `pulumi:"username"`
+}
+
+// ClusterRegistryAccessInput is an input type that accepts ClusterRegistryAccessArgs and ClusterRegistryAccessOutput values.
+// You can construct a concrete instance of `ClusterRegistryAccessInput` via:
+//
+//	ClusterRegistryAccessArgs{...}
+type ClusterRegistryAccessInput interface {
+	pulumi.Input
+
+	ToClusterRegistryAccessOutput() ClusterRegistryAccessOutput
+	ToClusterRegistryAccessOutputWithContext(context.Context) ClusterRegistryAccessOutput
+}
+
+type ClusterRegistryAccessArgs struct {
+	// Speak to it without TLS, or with a certificate that nobody has to know. Default: `false`.
+	Insecure pulumi.BoolPtrInput `pulumi:"insecure"`
+	// Registries that are asked first, in this order, as `host[:port]` or `host[:port]/path`: what is `docker.io/library/nginx` elsewhere is `HOST/library/nginx` there.
+	Mirrors pulumi.StringArrayInput `pulumi:"mirrors"`
+	// The user's password, or a token. No state, plan or log has it; the control plane keeps it sealed. It is kept as an encrypted input, and shown nowhere.
+	Password pulumi.StringPtrInput `pulumi:"password"`
+	// Number of the password: another one sends it again. Default: `1`.
+	PasswordVersion pulumi.IntPtrInput `pulumi:"passwordVersion"`
+	// User that images are pulled as, by every service of the cluster.
+	Username pulumi.StringPtrInput `pulumi:"username"`
+}
+
+func (ClusterRegistryAccessArgs) ElementType() reflect.Type {
+	return reflect.TypeOf((*ClusterRegistryAccess)(nil)).Elem()
+}
+
+func (i ClusterRegistryAccessArgs) ToClusterRegistryAccessOutput() ClusterRegistryAccessOutput {
+	return i.ToClusterRegistryAccessOutputWithContext(context.Background())
+}
+
+func (i ClusterRegistryAccessArgs) ToClusterRegistryAccessOutputWithContext(ctx context.Context) ClusterRegistryAccessOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ClusterRegistryAccessOutput)
+}
+
+// ClusterRegistryAccessMapInput is an input type that accepts ClusterRegistryAccessMap and ClusterRegistryAccessMapOutput values.
+// You can construct a concrete instance of `ClusterRegistryAccessMapInput` via:
+//
+//	ClusterRegistryAccessMap{ "key": ClusterRegistryAccessArgs{...} }
+type ClusterRegistryAccessMapInput interface {
+	pulumi.Input
+
+	ToClusterRegistryAccessMapOutput() ClusterRegistryAccessMapOutput
+	ToClusterRegistryAccessMapOutputWithContext(context.Context) ClusterRegistryAccessMapOutput
+}
+
+type ClusterRegistryAccessMap map[string]ClusterRegistryAccessInput
+
+func (ClusterRegistryAccessMap) ElementType() reflect.Type {
+	return reflect.TypeOf((*map[string]ClusterRegistryAccess)(nil)).Elem()
+}
+
+func (i ClusterRegistryAccessMap) ToClusterRegistryAccessMapOutput() ClusterRegistryAccessMapOutput {
+	return i.ToClusterRegistryAccessMapOutputWithContext(context.Background())
+}
+
+func (i ClusterRegistryAccessMap) ToClusterRegistryAccessMapOutputWithContext(ctx context.Context) ClusterRegistryAccessMapOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ClusterRegistryAccessMapOutput)
+}
+
+type ClusterRegistryAccessOutput struct{ *pulumi.OutputState }
+
+func (ClusterRegistryAccessOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*ClusterRegistryAccess)(nil)).Elem()
+}
+
+func (o ClusterRegistryAccessOutput) ToClusterRegistryAccessOutput() ClusterRegistryAccessOutput {
+	return o
+}
+
+func (o ClusterRegistryAccessOutput) ToClusterRegistryAccessOutputWithContext(ctx context.Context) ClusterRegistryAccessOutput {
+	return o
+}
+
+// Speak to it without TLS, or with a certificate that nobody has to know. Default: `false`.
+func (o ClusterRegistryAccessOutput) Insecure() pulumi.BoolPtrOutput {
+	return o.ApplyT(func(v ClusterRegistryAccess) *bool { return v.Insecure }).(pulumi.BoolPtrOutput)
+}
+
+// Registries that are asked first, in this order, as `host[:port]` or `host[:port]/path`: what is `docker.io/library/nginx` elsewhere is `HOST/library/nginx` there.
+func (o ClusterRegistryAccessOutput) Mirrors() pulumi.StringArrayOutput {
+	return o.ApplyT(func(v ClusterRegistryAccess) []string { return v.Mirrors }).(pulumi.StringArrayOutput)
+}
+
+// The user's password, or a token. No state, plan or log has it; the control plane keeps it sealed. It is kept as an encrypted input, and shown nowhere.
+func (o ClusterRegistryAccessOutput) Password() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v ClusterRegistryAccess) *string { return v.Password }).(pulumi.StringPtrOutput)
+}
+
+// Number of the password: another one sends it again. Default: `1`.
+func (o ClusterRegistryAccessOutput) PasswordVersion() pulumi.IntPtrOutput {
+	return o.ApplyT(func(v ClusterRegistryAccess) *int { return v.PasswordVersion }).(pulumi.IntPtrOutput)
+}
+
+// User that images are pulled as, by every service of the cluster.
+func (o ClusterRegistryAccessOutput) Username() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v ClusterRegistryAccess) *string { return v.Username }).(pulumi.StringPtrOutput)
+}
+
+type ClusterRegistryAccessMapOutput struct{ *pulumi.OutputState }
+
+func (ClusterRegistryAccessMapOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*map[string]ClusterRegistryAccess)(nil)).Elem()
+}
+
+func (o ClusterRegistryAccessMapOutput) ToClusterRegistryAccessMapOutput() ClusterRegistryAccessMapOutput {
+	return o
+}
+
+func (o ClusterRegistryAccessMapOutput) ToClusterRegistryAccessMapOutputWithContext(ctx context.Context) ClusterRegistryAccessMapOutput {
+	return o
+}
+
+func (o ClusterRegistryAccessMapOutput) MapIndex(k pulumi.StringInput) ClusterRegistryAccessOutput {
+	return pulumi.All(o, k).ApplyT(func(vs []interface{}) ClusterRegistryAccess {
+		return vs[0].(map[string]ClusterRegistryAccess)[vs[1].(string)]
+	}).(ClusterRegistryAccessOutput)
+}
+
 type NodeAttachment struct {
 	// Static address with its prefix length, such as `192.168.122.10/24`. DHCP unless given.
 	Address *string `pulumi:"address"`
@@ -536,6 +669,428 @@ func (o ProviderSSHPtrOutput) User() pulumi.StringPtrOutput {
 		}
 		return v.User
 	}).(pulumi.StringPtrOutput)
+}
+
+type ServiceAutoscale struct {
+	// Processor time that the replicas are kept at on average, in percent of `resources.cpu`.
+	Cpu *int `pulumi:"cpu"`
+	// How replicas are removed. As many as the highest demand of the last 5m did not need, unless given.
+	Down *ServiceScaleDown `pulumi:"down"`
+	// The most replicas.
+	Max int `pulumi:"max"`
+	// Memory that the replicas are kept at on average, in percent of `resources.memory`. Files that the kernel could drop at once don't count.
+	Memory *int `pulumi:"memory"`
+	// Prometheus metrics that the replicas expose, or something outside them. Of all targets the one that asks for the most replicas counts.
+	Metrics []ServiceMetric `pulumi:"metrics"`
+	// The fewest replicas. 0 needs a metric with a `url`: what is outside the replicas has to tell when the first one is needed. Default: `1`.
+	Min *int `pulumi:"min"`
+	// Times at which there are more replicas than `min`, whatever the demand.
+	Schedules []ServiceScaleSchedule `pulumi:"schedules"`
+	// How far the use may be from its target before anything changes, in percent of the target. Default: `10%`.
+	Tolerance *string `pulumi:"tolerance"`
+	// How replicas are added. At once and at most 4 of them in 15s, or as many as there are where that is more, unless given.
+	Up *ServiceScaleUp `pulumi:"up"`
+}
+
+// ServiceAutoscaleInput is an input type that accepts ServiceAutoscaleArgs and ServiceAutoscaleOutput values.
+// You can construct a concrete instance of `ServiceAutoscaleInput` via:
+//
+//	ServiceAutoscaleArgs{...}
+type ServiceAutoscaleInput interface {
+	pulumi.Input
+
+	ToServiceAutoscaleOutput() ServiceAutoscaleOutput
+	ToServiceAutoscaleOutputWithContext(context.Context) ServiceAutoscaleOutput
+}
+
+type ServiceAutoscaleArgs struct {
+	// Processor time that the replicas are kept at on average, in percent of `resources.cpu`.
+	Cpu pulumi.IntPtrInput `pulumi:"cpu"`
+	// How replicas are removed. As many as the highest demand of the last 5m did not need, unless given.
+	Down ServiceScaleDownPtrInput `pulumi:"down"`
+	// The most replicas.
+	Max pulumi.IntInput `pulumi:"max"`
+	// Memory that the replicas are kept at on average, in percent of `resources.memory`. Files that the kernel could drop at once don't count.
+	Memory pulumi.IntPtrInput `pulumi:"memory"`
+	// Prometheus metrics that the replicas expose, or something outside them. Of all targets the one that asks for the most replicas counts.
+	Metrics ServiceMetricArrayInput `pulumi:"metrics"`
+	// The fewest replicas. 0 needs a metric with a `url`: what is outside the replicas has to tell when the first one is needed. Default: `1`.
+	Min pulumi.IntPtrInput `pulumi:"min"`
+	// Times at which there are more replicas than `min`, whatever the demand.
+	Schedules ServiceScaleScheduleArrayInput `pulumi:"schedules"`
+	// How far the use may be from its target before anything changes, in percent of the target. Default: `10%`.
+	Tolerance pulumi.StringPtrInput `pulumi:"tolerance"`
+	// How replicas are added. At once and at most 4 of them in 15s, or as many as there are where that is more, unless given.
+	Up ServiceScaleUpPtrInput `pulumi:"up"`
+}
+
+func (ServiceAutoscaleArgs) ElementType() reflect.Type {
+	return reflect.TypeOf((*ServiceAutoscale)(nil)).Elem()
+}
+
+func (i ServiceAutoscaleArgs) ToServiceAutoscaleOutput() ServiceAutoscaleOutput {
+	return i.ToServiceAutoscaleOutputWithContext(context.Background())
+}
+
+func (i ServiceAutoscaleArgs) ToServiceAutoscaleOutputWithContext(ctx context.Context) ServiceAutoscaleOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ServiceAutoscaleOutput)
+}
+
+func (i ServiceAutoscaleArgs) ToServiceAutoscalePtrOutput() ServiceAutoscalePtrOutput {
+	return i.ToServiceAutoscalePtrOutputWithContext(context.Background())
+}
+
+func (i ServiceAutoscaleArgs) ToServiceAutoscalePtrOutputWithContext(ctx context.Context) ServiceAutoscalePtrOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ServiceAutoscaleOutput).ToServiceAutoscalePtrOutputWithContext(ctx)
+}
+
+// ServiceAutoscalePtrInput is an input type that accepts ServiceAutoscaleArgs, ServiceAutoscalePtr and ServiceAutoscalePtrOutput values.
+// You can construct a concrete instance of `ServiceAutoscalePtrInput` via:
+//
+//	        ServiceAutoscaleArgs{...}
+//
+//	or:
+//
+//	        nil
+type ServiceAutoscalePtrInput interface {
+	pulumi.Input
+
+	ToServiceAutoscalePtrOutput() ServiceAutoscalePtrOutput
+	ToServiceAutoscalePtrOutputWithContext(context.Context) ServiceAutoscalePtrOutput
+}
+
+type serviceAutoscalePtrType ServiceAutoscaleArgs
+
+func ServiceAutoscalePtr(v *ServiceAutoscaleArgs) ServiceAutoscalePtrInput {
+	return (*serviceAutoscalePtrType)(v)
+}
+
+func (*serviceAutoscalePtrType) ElementType() reflect.Type {
+	return reflect.TypeOf((**ServiceAutoscale)(nil)).Elem()
+}
+
+func (i *serviceAutoscalePtrType) ToServiceAutoscalePtrOutput() ServiceAutoscalePtrOutput {
+	return i.ToServiceAutoscalePtrOutputWithContext(context.Background())
+}
+
+func (i *serviceAutoscalePtrType) ToServiceAutoscalePtrOutputWithContext(ctx context.Context) ServiceAutoscalePtrOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ServiceAutoscalePtrOutput)
+}
+
+type ServiceAutoscaleOutput struct{ *pulumi.OutputState }
+
+func (ServiceAutoscaleOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*ServiceAutoscale)(nil)).Elem()
+}
+
+func (o ServiceAutoscaleOutput) ToServiceAutoscaleOutput() ServiceAutoscaleOutput {
+	return o
+}
+
+func (o ServiceAutoscaleOutput) ToServiceAutoscaleOutputWithContext(ctx context.Context) ServiceAutoscaleOutput {
+	return o
+}
+
+func (o ServiceAutoscaleOutput) ToServiceAutoscalePtrOutput() ServiceAutoscalePtrOutput {
+	return o.ToServiceAutoscalePtrOutputWithContext(context.Background())
+}
+
+func (o ServiceAutoscaleOutput) ToServiceAutoscalePtrOutputWithContext(ctx context.Context) ServiceAutoscalePtrOutput {
+	return o.ApplyTWithContext(ctx, func(_ context.Context, v ServiceAutoscale) *ServiceAutoscale {
+		return &v
+	}).(ServiceAutoscalePtrOutput)
+}
+
+// Processor time that the replicas are kept at on average, in percent of `resources.cpu`.
+func (o ServiceAutoscaleOutput) Cpu() pulumi.IntPtrOutput {
+	return o.ApplyT(func(v ServiceAutoscale) *int { return v.Cpu }).(pulumi.IntPtrOutput)
+}
+
+// How replicas are removed. As many as the highest demand of the last 5m did not need, unless given.
+func (o ServiceAutoscaleOutput) Down() ServiceScaleDownPtrOutput {
+	return o.ApplyT(func(v ServiceAutoscale) *ServiceScaleDown { return v.Down }).(ServiceScaleDownPtrOutput)
+}
+
+// The most replicas.
+func (o ServiceAutoscaleOutput) Max() pulumi.IntOutput {
+	return o.ApplyT(func(v ServiceAutoscale) int { return v.Max }).(pulumi.IntOutput)
+}
+
+// Memory that the replicas are kept at on average, in percent of `resources.memory`. Files that the kernel could drop at once don't count.
+func (o ServiceAutoscaleOutput) Memory() pulumi.IntPtrOutput {
+	return o.ApplyT(func(v ServiceAutoscale) *int { return v.Memory }).(pulumi.IntPtrOutput)
+}
+
+// Prometheus metrics that the replicas expose, or something outside them. Of all targets the one that asks for the most replicas counts.
+func (o ServiceAutoscaleOutput) Metrics() ServiceMetricArrayOutput {
+	return o.ApplyT(func(v ServiceAutoscale) []ServiceMetric { return v.Metrics }).(ServiceMetricArrayOutput)
+}
+
+// The fewest replicas. 0 needs a metric with a `url`: what is outside the replicas has to tell when the first one is needed. Default: `1`.
+func (o ServiceAutoscaleOutput) Min() pulumi.IntPtrOutput {
+	return o.ApplyT(func(v ServiceAutoscale) *int { return v.Min }).(pulumi.IntPtrOutput)
+}
+
+// Times at which there are more replicas than `min`, whatever the demand.
+func (o ServiceAutoscaleOutput) Schedules() ServiceScaleScheduleArrayOutput {
+	return o.ApplyT(func(v ServiceAutoscale) []ServiceScaleSchedule { return v.Schedules }).(ServiceScaleScheduleArrayOutput)
+}
+
+// How far the use may be from its target before anything changes, in percent of the target. Default: `10%`.
+func (o ServiceAutoscaleOutput) Tolerance() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v ServiceAutoscale) *string { return v.Tolerance }).(pulumi.StringPtrOutput)
+}
+
+// How replicas are added. At once and at most 4 of them in 15s, or as many as there are where that is more, unless given.
+func (o ServiceAutoscaleOutput) Up() ServiceScaleUpPtrOutput {
+	return o.ApplyT(func(v ServiceAutoscale) *ServiceScaleUp { return v.Up }).(ServiceScaleUpPtrOutput)
+}
+
+type ServiceAutoscalePtrOutput struct{ *pulumi.OutputState }
+
+func (ServiceAutoscalePtrOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((**ServiceAutoscale)(nil)).Elem()
+}
+
+func (o ServiceAutoscalePtrOutput) ToServiceAutoscalePtrOutput() ServiceAutoscalePtrOutput {
+	return o
+}
+
+func (o ServiceAutoscalePtrOutput) ToServiceAutoscalePtrOutputWithContext(ctx context.Context) ServiceAutoscalePtrOutput {
+	return o
+}
+
+func (o ServiceAutoscalePtrOutput) Elem() ServiceAutoscaleOutput {
+	return o.ApplyT(func(v *ServiceAutoscale) ServiceAutoscale {
+		if v != nil {
+			return *v
+		}
+		var ret ServiceAutoscale
+		return ret
+	}).(ServiceAutoscaleOutput)
+}
+
+// Processor time that the replicas are kept at on average, in percent of `resources.cpu`.
+func (o ServiceAutoscalePtrOutput) Cpu() pulumi.IntPtrOutput {
+	return o.ApplyT(func(v *ServiceAutoscale) *int {
+		if v == nil {
+			return nil
+		}
+		return v.Cpu
+	}).(pulumi.IntPtrOutput)
+}
+
+// How replicas are removed. As many as the highest demand of the last 5m did not need, unless given.
+func (o ServiceAutoscalePtrOutput) Down() ServiceScaleDownPtrOutput {
+	return o.ApplyT(func(v *ServiceAutoscale) *ServiceScaleDown {
+		if v == nil {
+			return nil
+		}
+		return v.Down
+	}).(ServiceScaleDownPtrOutput)
+}
+
+// The most replicas.
+func (o ServiceAutoscalePtrOutput) Max() pulumi.IntPtrOutput {
+	return o.ApplyT(func(v *ServiceAutoscale) *int {
+		if v == nil {
+			return nil
+		}
+		return &v.Max
+	}).(pulumi.IntPtrOutput)
+}
+
+// Memory that the replicas are kept at on average, in percent of `resources.memory`. Files that the kernel could drop at once don't count.
+func (o ServiceAutoscalePtrOutput) Memory() pulumi.IntPtrOutput {
+	return o.ApplyT(func(v *ServiceAutoscale) *int {
+		if v == nil {
+			return nil
+		}
+		return v.Memory
+	}).(pulumi.IntPtrOutput)
+}
+
+// Prometheus metrics that the replicas expose, or something outside them. Of all targets the one that asks for the most replicas counts.
+func (o ServiceAutoscalePtrOutput) Metrics() ServiceMetricArrayOutput {
+	return o.ApplyT(func(v *ServiceAutoscale) []ServiceMetric {
+		if v == nil {
+			return nil
+		}
+		return v.Metrics
+	}).(ServiceMetricArrayOutput)
+}
+
+// The fewest replicas. 0 needs a metric with a `url`: what is outside the replicas has to tell when the first one is needed. Default: `1`.
+func (o ServiceAutoscalePtrOutput) Min() pulumi.IntPtrOutput {
+	return o.ApplyT(func(v *ServiceAutoscale) *int {
+		if v == nil {
+			return nil
+		}
+		return v.Min
+	}).(pulumi.IntPtrOutput)
+}
+
+// Times at which there are more replicas than `min`, whatever the demand.
+func (o ServiceAutoscalePtrOutput) Schedules() ServiceScaleScheduleArrayOutput {
+	return o.ApplyT(func(v *ServiceAutoscale) []ServiceScaleSchedule {
+		if v == nil {
+			return nil
+		}
+		return v.Schedules
+	}).(ServiceScaleScheduleArrayOutput)
+}
+
+// How far the use may be from its target before anything changes, in percent of the target. Default: `10%`.
+func (o ServiceAutoscalePtrOutput) Tolerance() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v *ServiceAutoscale) *string {
+		if v == nil {
+			return nil
+		}
+		return v.Tolerance
+	}).(pulumi.StringPtrOutput)
+}
+
+// How replicas are added. At once and at most 4 of them in 15s, or as many as there are where that is more, unless given.
+func (o ServiceAutoscalePtrOutput) Up() ServiceScaleUpPtrOutput {
+	return o.ApplyT(func(v *ServiceAutoscale) *ServiceScaleUp {
+		if v == nil {
+			return nil
+		}
+		return v.Up
+	}).(ServiceScaleUpPtrOutput)
+}
+
+type ServiceConfigMount struct {
+	// Name of the config.
+	Config string `pulumi:"config"`
+	// Number of the group that owns the file, as `uid`.
+	Gid *int `pulumi:"gid"`
+	// Mode of the file, octal. `0400` of a secret and `0444` of a config unless given.
+	Mode *string `pulumi:"mode"`
+	// Path of the file in the container. `/run/secrets/NAME` of a secret and `/run/configs/NAME` of a config unless given.
+	Path *string `pulumi:"path"`
+	// Number of the user that owns the file. That of the service's `user`, where it is a number, unless given; else 0.
+	Uid *int `pulumi:"uid"`
+}
+
+// ServiceConfigMountInput is an input type that accepts ServiceConfigMountArgs and ServiceConfigMountOutput values.
+// You can construct a concrete instance of `ServiceConfigMountInput` via:
+//
+//	ServiceConfigMountArgs{...}
+type ServiceConfigMountInput interface {
+	pulumi.Input
+
+	ToServiceConfigMountOutput() ServiceConfigMountOutput
+	ToServiceConfigMountOutputWithContext(context.Context) ServiceConfigMountOutput
+}
+
+type ServiceConfigMountArgs struct {
+	// Name of the config.
+	Config pulumi.StringInput `pulumi:"config"`
+	// Number of the group that owns the file, as `uid`.
+	Gid pulumi.IntPtrInput `pulumi:"gid"`
+	// Mode of the file, octal. `0400` of a secret and `0444` of a config unless given.
+	Mode pulumi.StringPtrInput `pulumi:"mode"`
+	// Path of the file in the container. `/run/secrets/NAME` of a secret and `/run/configs/NAME` of a config unless given.
+	Path pulumi.StringPtrInput `pulumi:"path"`
+	// Number of the user that owns the file. That of the service's `user`, where it is a number, unless given; else 0.
+	Uid pulumi.IntPtrInput `pulumi:"uid"`
+}
+
+func (ServiceConfigMountArgs) ElementType() reflect.Type {
+	return reflect.TypeOf((*ServiceConfigMount)(nil)).Elem()
+}
+
+func (i ServiceConfigMountArgs) ToServiceConfigMountOutput() ServiceConfigMountOutput {
+	return i.ToServiceConfigMountOutputWithContext(context.Background())
+}
+
+func (i ServiceConfigMountArgs) ToServiceConfigMountOutputWithContext(ctx context.Context) ServiceConfigMountOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ServiceConfigMountOutput)
+}
+
+// ServiceConfigMountArrayInput is an input type that accepts ServiceConfigMountArray and ServiceConfigMountArrayOutput values.
+// You can construct a concrete instance of `ServiceConfigMountArrayInput` via:
+//
+//	ServiceConfigMountArray{ ServiceConfigMountArgs{...} }
+type ServiceConfigMountArrayInput interface {
+	pulumi.Input
+
+	ToServiceConfigMountArrayOutput() ServiceConfigMountArrayOutput
+	ToServiceConfigMountArrayOutputWithContext(context.Context) ServiceConfigMountArrayOutput
+}
+
+type ServiceConfigMountArray []ServiceConfigMountInput
+
+func (ServiceConfigMountArray) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]ServiceConfigMount)(nil)).Elem()
+}
+
+func (i ServiceConfigMountArray) ToServiceConfigMountArrayOutput() ServiceConfigMountArrayOutput {
+	return i.ToServiceConfigMountArrayOutputWithContext(context.Background())
+}
+
+func (i ServiceConfigMountArray) ToServiceConfigMountArrayOutputWithContext(ctx context.Context) ServiceConfigMountArrayOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ServiceConfigMountArrayOutput)
+}
+
+type ServiceConfigMountOutput struct{ *pulumi.OutputState }
+
+func (ServiceConfigMountOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*ServiceConfigMount)(nil)).Elem()
+}
+
+func (o ServiceConfigMountOutput) ToServiceConfigMountOutput() ServiceConfigMountOutput {
+	return o
+}
+
+func (o ServiceConfigMountOutput) ToServiceConfigMountOutputWithContext(ctx context.Context) ServiceConfigMountOutput {
+	return o
+}
+
+// Name of the config.
+func (o ServiceConfigMountOutput) Config() pulumi.StringOutput {
+	return o.ApplyT(func(v ServiceConfigMount) string { return v.Config }).(pulumi.StringOutput)
+}
+
+// Number of the group that owns the file, as `uid`.
+func (o ServiceConfigMountOutput) Gid() pulumi.IntPtrOutput {
+	return o.ApplyT(func(v ServiceConfigMount) *int { return v.Gid }).(pulumi.IntPtrOutput)
+}
+
+// Mode of the file, octal. `0400` of a secret and `0444` of a config unless given.
+func (o ServiceConfigMountOutput) Mode() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v ServiceConfigMount) *string { return v.Mode }).(pulumi.StringPtrOutput)
+}
+
+// Path of the file in the container. `/run/secrets/NAME` of a secret and `/run/configs/NAME` of a config unless given.
+func (o ServiceConfigMountOutput) Path() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v ServiceConfigMount) *string { return v.Path }).(pulumi.StringPtrOutput)
+}
+
+// Number of the user that owns the file. That of the service's `user`, where it is a number, unless given; else 0.
+func (o ServiceConfigMountOutput) Uid() pulumi.IntPtrOutput {
+	return o.ApplyT(func(v ServiceConfigMount) *int { return v.Uid }).(pulumi.IntPtrOutput)
+}
+
+type ServiceConfigMountArrayOutput struct{ *pulumi.OutputState }
+
+func (ServiceConfigMountArrayOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]ServiceConfigMount)(nil)).Elem()
+}
+
+func (o ServiceConfigMountArrayOutput) ToServiceConfigMountArrayOutput() ServiceConfigMountArrayOutput {
+	return o
+}
+
+func (o ServiceConfigMountArrayOutput) ToServiceConfigMountArrayOutputWithContext(ctx context.Context) ServiceConfigMountArrayOutput {
+	return o
+}
+
+func (o ServiceConfigMountArrayOutput) Index(i pulumi.IntInput) ServiceConfigMountOutput {
+	return pulumi.All(o, i).ApplyT(func(vs []interface{}) ServiceConfigMount {
+		return vs[0].([]ServiceConfigMount)[vs[1].(int)]
+	}).(ServiceConfigMountOutput)
 }
 
 type ServiceExecProbe struct {
@@ -1315,6 +1870,157 @@ func (o ServiceLogsPtrOutput) MaxSize() pulumi.StringPtrOutput {
 	}).(pulumi.StringPtrOutput)
 }
 
+type ServiceMetric struct {
+	// Values of labels that a sample has to have.
+	Labels map[string]string `pulumi:"labels"`
+	// Name of the metric, as in `http_requests_total`.
+	Name string `pulumi:"name"`
+	// Path at which it does. `/metrics` unless given.
+	Path *string `pulumi:"path"`
+	// Port at which each replica exposes the metric. Give this, or `url`.
+	Port *int `pulumi:"port"`
+	// What there should be for each replica: as many replicas are wanted as the sum has times the target. Give this, or `targetTotal`.
+	TargetAverage *float64 `pulumi:"targetAverage"`
+	// What the sum should be: the number of replicas changes as the sum is off the target.
+	TargetTotal *float64 `pulumi:"targetTotal"`
+	// Page with the metric of something outside the replicas, such as `http://queue.example:9090/metrics`. The server that leads reads it.
+	Url *string `pulumi:"url"`
+}
+
+// ServiceMetricInput is an input type that accepts ServiceMetricArgs and ServiceMetricOutput values.
+// You can construct a concrete instance of `ServiceMetricInput` via:
+//
+//	ServiceMetricArgs{...}
+type ServiceMetricInput interface {
+	pulumi.Input
+
+	ToServiceMetricOutput() ServiceMetricOutput
+	ToServiceMetricOutputWithContext(context.Context) ServiceMetricOutput
+}
+
+type ServiceMetricArgs struct {
+	// Values of labels that a sample has to have.
+	Labels pulumi.StringMapInput `pulumi:"labels"`
+	// Name of the metric, as in `http_requests_total`.
+	Name pulumi.StringInput `pulumi:"name"`
+	// Path at which it does. `/metrics` unless given.
+	Path pulumi.StringPtrInput `pulumi:"path"`
+	// Port at which each replica exposes the metric. Give this, or `url`.
+	Port pulumi.IntPtrInput `pulumi:"port"`
+	// What there should be for each replica: as many replicas are wanted as the sum has times the target. Give this, or `targetTotal`.
+	TargetAverage pulumi.Float64PtrInput `pulumi:"targetAverage"`
+	// What the sum should be: the number of replicas changes as the sum is off the target.
+	TargetTotal pulumi.Float64PtrInput `pulumi:"targetTotal"`
+	// Page with the metric of something outside the replicas, such as `http://queue.example:9090/metrics`. The server that leads reads it.
+	Url pulumi.StringPtrInput `pulumi:"url"`
+}
+
+func (ServiceMetricArgs) ElementType() reflect.Type {
+	return reflect.TypeOf((*ServiceMetric)(nil)).Elem()
+}
+
+func (i ServiceMetricArgs) ToServiceMetricOutput() ServiceMetricOutput {
+	return i.ToServiceMetricOutputWithContext(context.Background())
+}
+
+func (i ServiceMetricArgs) ToServiceMetricOutputWithContext(ctx context.Context) ServiceMetricOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ServiceMetricOutput)
+}
+
+// ServiceMetricArrayInput is an input type that accepts ServiceMetricArray and ServiceMetricArrayOutput values.
+// You can construct a concrete instance of `ServiceMetricArrayInput` via:
+//
+//	ServiceMetricArray{ ServiceMetricArgs{...} }
+type ServiceMetricArrayInput interface {
+	pulumi.Input
+
+	ToServiceMetricArrayOutput() ServiceMetricArrayOutput
+	ToServiceMetricArrayOutputWithContext(context.Context) ServiceMetricArrayOutput
+}
+
+type ServiceMetricArray []ServiceMetricInput
+
+func (ServiceMetricArray) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]ServiceMetric)(nil)).Elem()
+}
+
+func (i ServiceMetricArray) ToServiceMetricArrayOutput() ServiceMetricArrayOutput {
+	return i.ToServiceMetricArrayOutputWithContext(context.Background())
+}
+
+func (i ServiceMetricArray) ToServiceMetricArrayOutputWithContext(ctx context.Context) ServiceMetricArrayOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ServiceMetricArrayOutput)
+}
+
+type ServiceMetricOutput struct{ *pulumi.OutputState }
+
+func (ServiceMetricOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*ServiceMetric)(nil)).Elem()
+}
+
+func (o ServiceMetricOutput) ToServiceMetricOutput() ServiceMetricOutput {
+	return o
+}
+
+func (o ServiceMetricOutput) ToServiceMetricOutputWithContext(ctx context.Context) ServiceMetricOutput {
+	return o
+}
+
+// Values of labels that a sample has to have.
+func (o ServiceMetricOutput) Labels() pulumi.StringMapOutput {
+	return o.ApplyT(func(v ServiceMetric) map[string]string { return v.Labels }).(pulumi.StringMapOutput)
+}
+
+// Name of the metric, as in `http_requests_total`.
+func (o ServiceMetricOutput) Name() pulumi.StringOutput {
+	return o.ApplyT(func(v ServiceMetric) string { return v.Name }).(pulumi.StringOutput)
+}
+
+// Path at which it does. `/metrics` unless given.
+func (o ServiceMetricOutput) Path() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v ServiceMetric) *string { return v.Path }).(pulumi.StringPtrOutput)
+}
+
+// Port at which each replica exposes the metric. Give this, or `url`.
+func (o ServiceMetricOutput) Port() pulumi.IntPtrOutput {
+	return o.ApplyT(func(v ServiceMetric) *int { return v.Port }).(pulumi.IntPtrOutput)
+}
+
+// What there should be for each replica: as many replicas are wanted as the sum has times the target. Give this, or `targetTotal`.
+func (o ServiceMetricOutput) TargetAverage() pulumi.Float64PtrOutput {
+	return o.ApplyT(func(v ServiceMetric) *float64 { return v.TargetAverage }).(pulumi.Float64PtrOutput)
+}
+
+// What the sum should be: the number of replicas changes as the sum is off the target.
+func (o ServiceMetricOutput) TargetTotal() pulumi.Float64PtrOutput {
+	return o.ApplyT(func(v ServiceMetric) *float64 { return v.TargetTotal }).(pulumi.Float64PtrOutput)
+}
+
+// Page with the metric of something outside the replicas, such as `http://queue.example:9090/metrics`. The server that leads reads it.
+func (o ServiceMetricOutput) Url() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v ServiceMetric) *string { return v.Url }).(pulumi.StringPtrOutput)
+}
+
+type ServiceMetricArrayOutput struct{ *pulumi.OutputState }
+
+func (ServiceMetricArrayOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]ServiceMetric)(nil)).Elem()
+}
+
+func (o ServiceMetricArrayOutput) ToServiceMetricArrayOutput() ServiceMetricArrayOutput {
+	return o
+}
+
+func (o ServiceMetricArrayOutput) ToServiceMetricArrayOutputWithContext(ctx context.Context) ServiceMetricArrayOutput {
+	return o
+}
+
+func (o ServiceMetricArrayOutput) Index(i pulumi.IntInput) ServiceMetricOutput {
+	return pulumi.All(o, i).ApplyT(func(vs []interface{}) ServiceMetric {
+		return vs[0].([]ServiceMetric)[vs[1].(int)]
+	}).(ServiceMetricOutput)
+}
+
 type ServiceMount struct {
 	// Copy what the image has at the path into a volume that is empty. Default: `true`.
 	CopyUp *bool `pulumi:"copyUp"`
@@ -1322,7 +2028,7 @@ type ServiceMount struct {
 	Path string `pulumi:"path"`
 	// Mount it read-only. Default: `false`.
 	ReadOnly *bool `pulumi:"readOnly"`
-	// Directory of the volume to mount instead of all of it. It is made where it is not there.
+	// Directory of the volume to mount instead of all of it. That of a local volume is made where it is not there.
 	Subpath *string `pulumi:"subpath"`
 	// Name of the volume.
 	Volume string `pulumi:"volume"`
@@ -1346,7 +2052,7 @@ type ServiceMountArgs struct {
 	Path pulumi.StringInput `pulumi:"path"`
 	// Mount it read-only. Default: `false`.
 	ReadOnly pulumi.BoolPtrInput `pulumi:"readOnly"`
-	// Directory of the volume to mount instead of all of it. It is made where it is not there.
+	// Directory of the volume to mount instead of all of it. That of a local volume is made where it is not there.
 	Subpath pulumi.StringPtrInput `pulumi:"subpath"`
 	// Name of the volume.
 	Volume pulumi.StringInput `pulumi:"volume"`
@@ -1418,7 +2124,7 @@ func (o ServiceMountOutput) ReadOnly() pulumi.BoolPtrOutput {
 	return o.ApplyT(func(v ServiceMount) *bool { return v.ReadOnly }).(pulumi.BoolPtrOutput)
 }
 
-// Directory of the volume to mount instead of all of it. It is made where it is not there.
+// Directory of the volume to mount instead of all of it. That of a local volume is made where it is not there.
 func (o ServiceMountOutput) Subpath() pulumi.StringPtrOutput {
 	return o.ApplyT(func(v ServiceMount) *string { return v.Subpath }).(pulumi.StringPtrOutput)
 }
@@ -2112,6 +2818,181 @@ func (o ServiceProbePtrOutput) Timeout() pulumi.StringPtrOutput {
 	}).(pulumi.StringPtrOutput)
 }
 
+type ServiceRegistryAuth struct {
+	// The user's password, or a token. No state, plan or log has it; the control plane keeps it sealed. It is kept as an encrypted input, and shown nowhere.
+	Password string `pulumi:"password"`
+	// Number of the password: another one sends it again. Replicas that run stay. Default: `1`.
+	PasswordVersion *int `pulumi:"passwordVersion"`
+	// User of the image's registry.
+	Username string `pulumi:"username"`
+}
+
+// ServiceRegistryAuthInput is an input type that accepts ServiceRegistryAuthArgs and ServiceRegistryAuthOutput values.
+// You can construct a concrete instance of `ServiceRegistryAuthInput` via:
+//
+//	ServiceRegistryAuthArgs{...}
+type ServiceRegistryAuthInput interface {
+	pulumi.Input
+
+	ToServiceRegistryAuthOutput() ServiceRegistryAuthOutput
+	ToServiceRegistryAuthOutputWithContext(context.Context) ServiceRegistryAuthOutput
+}
+
+type ServiceRegistryAuthArgs struct {
+	// The user's password, or a token. No state, plan or log has it; the control plane keeps it sealed. It is kept as an encrypted input, and shown nowhere.
+	Password pulumi.StringInput `pulumi:"password"`
+	// Number of the password: another one sends it again. Replicas that run stay. Default: `1`.
+	PasswordVersion pulumi.IntPtrInput `pulumi:"passwordVersion"`
+	// User of the image's registry.
+	Username pulumi.StringInput `pulumi:"username"`
+}
+
+func (ServiceRegistryAuthArgs) ElementType() reflect.Type {
+	return reflect.TypeOf((*ServiceRegistryAuth)(nil)).Elem()
+}
+
+func (i ServiceRegistryAuthArgs) ToServiceRegistryAuthOutput() ServiceRegistryAuthOutput {
+	return i.ToServiceRegistryAuthOutputWithContext(context.Background())
+}
+
+func (i ServiceRegistryAuthArgs) ToServiceRegistryAuthOutputWithContext(ctx context.Context) ServiceRegistryAuthOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ServiceRegistryAuthOutput)
+}
+
+func (i ServiceRegistryAuthArgs) ToServiceRegistryAuthPtrOutput() ServiceRegistryAuthPtrOutput {
+	return i.ToServiceRegistryAuthPtrOutputWithContext(context.Background())
+}
+
+func (i ServiceRegistryAuthArgs) ToServiceRegistryAuthPtrOutputWithContext(ctx context.Context) ServiceRegistryAuthPtrOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ServiceRegistryAuthOutput).ToServiceRegistryAuthPtrOutputWithContext(ctx)
+}
+
+// ServiceRegistryAuthPtrInput is an input type that accepts ServiceRegistryAuthArgs, ServiceRegistryAuthPtr and ServiceRegistryAuthPtrOutput values.
+// You can construct a concrete instance of `ServiceRegistryAuthPtrInput` via:
+//
+//	        ServiceRegistryAuthArgs{...}
+//
+//	or:
+//
+//	        nil
+type ServiceRegistryAuthPtrInput interface {
+	pulumi.Input
+
+	ToServiceRegistryAuthPtrOutput() ServiceRegistryAuthPtrOutput
+	ToServiceRegistryAuthPtrOutputWithContext(context.Context) ServiceRegistryAuthPtrOutput
+}
+
+type serviceRegistryAuthPtrType ServiceRegistryAuthArgs
+
+func ServiceRegistryAuthPtr(v *ServiceRegistryAuthArgs) ServiceRegistryAuthPtrInput {
+	return (*serviceRegistryAuthPtrType)(v)
+}
+
+func (*serviceRegistryAuthPtrType) ElementType() reflect.Type {
+	return reflect.TypeOf((**ServiceRegistryAuth)(nil)).Elem()
+}
+
+func (i *serviceRegistryAuthPtrType) ToServiceRegistryAuthPtrOutput() ServiceRegistryAuthPtrOutput {
+	return i.ToServiceRegistryAuthPtrOutputWithContext(context.Background())
+}
+
+func (i *serviceRegistryAuthPtrType) ToServiceRegistryAuthPtrOutputWithContext(ctx context.Context) ServiceRegistryAuthPtrOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ServiceRegistryAuthPtrOutput)
+}
+
+type ServiceRegistryAuthOutput struct{ *pulumi.OutputState }
+
+func (ServiceRegistryAuthOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*ServiceRegistryAuth)(nil)).Elem()
+}
+
+func (o ServiceRegistryAuthOutput) ToServiceRegistryAuthOutput() ServiceRegistryAuthOutput {
+	return o
+}
+
+func (o ServiceRegistryAuthOutput) ToServiceRegistryAuthOutputWithContext(ctx context.Context) ServiceRegistryAuthOutput {
+	return o
+}
+
+func (o ServiceRegistryAuthOutput) ToServiceRegistryAuthPtrOutput() ServiceRegistryAuthPtrOutput {
+	return o.ToServiceRegistryAuthPtrOutputWithContext(context.Background())
+}
+
+func (o ServiceRegistryAuthOutput) ToServiceRegistryAuthPtrOutputWithContext(ctx context.Context) ServiceRegistryAuthPtrOutput {
+	return o.ApplyTWithContext(ctx, func(_ context.Context, v ServiceRegistryAuth) *ServiceRegistryAuth {
+		return &v
+	}).(ServiceRegistryAuthPtrOutput)
+}
+
+// The user's password, or a token. No state, plan or log has it; the control plane keeps it sealed. It is kept as an encrypted input, and shown nowhere.
+func (o ServiceRegistryAuthOutput) Password() pulumi.StringOutput {
+	return o.ApplyT(func(v ServiceRegistryAuth) string { return v.Password }).(pulumi.StringOutput)
+}
+
+// Number of the password: another one sends it again. Replicas that run stay. Default: `1`.
+func (o ServiceRegistryAuthOutput) PasswordVersion() pulumi.IntPtrOutput {
+	return o.ApplyT(func(v ServiceRegistryAuth) *int { return v.PasswordVersion }).(pulumi.IntPtrOutput)
+}
+
+// User of the image's registry.
+func (o ServiceRegistryAuthOutput) Username() pulumi.StringOutput {
+	return o.ApplyT(func(v ServiceRegistryAuth) string { return v.Username }).(pulumi.StringOutput)
+}
+
+type ServiceRegistryAuthPtrOutput struct{ *pulumi.OutputState }
+
+func (ServiceRegistryAuthPtrOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((**ServiceRegistryAuth)(nil)).Elem()
+}
+
+func (o ServiceRegistryAuthPtrOutput) ToServiceRegistryAuthPtrOutput() ServiceRegistryAuthPtrOutput {
+	return o
+}
+
+func (o ServiceRegistryAuthPtrOutput) ToServiceRegistryAuthPtrOutputWithContext(ctx context.Context) ServiceRegistryAuthPtrOutput {
+	return o
+}
+
+func (o ServiceRegistryAuthPtrOutput) Elem() ServiceRegistryAuthOutput {
+	return o.ApplyT(func(v *ServiceRegistryAuth) ServiceRegistryAuth {
+		if v != nil {
+			return *v
+		}
+		var ret ServiceRegistryAuth
+		return ret
+	}).(ServiceRegistryAuthOutput)
+}
+
+// The user's password, or a token. No state, plan or log has it; the control plane keeps it sealed. It is kept as an encrypted input, and shown nowhere.
+func (o ServiceRegistryAuthPtrOutput) Password() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v *ServiceRegistryAuth) *string {
+		if v == nil {
+			return nil
+		}
+		return &v.Password
+	}).(pulumi.StringPtrOutput)
+}
+
+// Number of the password: another one sends it again. Replicas that run stay. Default: `1`.
+func (o ServiceRegistryAuthPtrOutput) PasswordVersion() pulumi.IntPtrOutput {
+	return o.ApplyT(func(v *ServiceRegistryAuth) *int {
+		if v == nil {
+			return nil
+		}
+		return v.PasswordVersion
+	}).(pulumi.IntPtrOutput)
+}
+
+// User of the image's registry.
+func (o ServiceRegistryAuthPtrOutput) Username() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v *ServiceRegistryAuth) *string {
+		if v == nil {
+			return nil
+		}
+		return &v.Username
+	}).(pulumi.StringPtrOutput)
+}
+
 type ServiceReservation struct {
 	// Processor time that is reserved, and the container's limit. Default: `100m`.
 	Cpu *string `pulumi:"cpu"`
@@ -2266,6 +3147,622 @@ func (o ServiceReservationPtrOutput) Memory() pulumi.StringPtrOutput {
 		}
 		return v.Memory
 	}).(pulumi.StringPtrOutput)
+}
+
+type ServiceScaleDown struct {
+	// The period. Default: `15s`.
+	Period *string `pulumi:"period"`
+	// The most replicas that are removed in a period: counts, or percentages of the replicas at its begin; of several the largest. `100%` unless given.
+	Steps []string `pulumi:"steps"`
+	// How long a demand is remembered: the highest one of this time counts. Default: `5m`.
+	Window *string `pulumi:"window"`
+}
+
+// ServiceScaleDownInput is an input type that accepts ServiceScaleDownArgs and ServiceScaleDownOutput values.
+// You can construct a concrete instance of `ServiceScaleDownInput` via:
+//
+//	ServiceScaleDownArgs{...}
+type ServiceScaleDownInput interface {
+	pulumi.Input
+
+	ToServiceScaleDownOutput() ServiceScaleDownOutput
+	ToServiceScaleDownOutputWithContext(context.Context) ServiceScaleDownOutput
+}
+
+type ServiceScaleDownArgs struct {
+	// The period. Default: `15s`.
+	Period pulumi.StringPtrInput `pulumi:"period"`
+	// The most replicas that are removed in a period: counts, or percentages of the replicas at its begin; of several the largest. `100%` unless given.
+	Steps pulumi.StringArrayInput `pulumi:"steps"`
+	// How long a demand is remembered: the highest one of this time counts. Default: `5m`.
+	Window pulumi.StringPtrInput `pulumi:"window"`
+}
+
+func (ServiceScaleDownArgs) ElementType() reflect.Type {
+	return reflect.TypeOf((*ServiceScaleDown)(nil)).Elem()
+}
+
+func (i ServiceScaleDownArgs) ToServiceScaleDownOutput() ServiceScaleDownOutput {
+	return i.ToServiceScaleDownOutputWithContext(context.Background())
+}
+
+func (i ServiceScaleDownArgs) ToServiceScaleDownOutputWithContext(ctx context.Context) ServiceScaleDownOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ServiceScaleDownOutput)
+}
+
+func (i ServiceScaleDownArgs) ToServiceScaleDownPtrOutput() ServiceScaleDownPtrOutput {
+	return i.ToServiceScaleDownPtrOutputWithContext(context.Background())
+}
+
+func (i ServiceScaleDownArgs) ToServiceScaleDownPtrOutputWithContext(ctx context.Context) ServiceScaleDownPtrOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ServiceScaleDownOutput).ToServiceScaleDownPtrOutputWithContext(ctx)
+}
+
+// ServiceScaleDownPtrInput is an input type that accepts ServiceScaleDownArgs, ServiceScaleDownPtr and ServiceScaleDownPtrOutput values.
+// You can construct a concrete instance of `ServiceScaleDownPtrInput` via:
+//
+//	        ServiceScaleDownArgs{...}
+//
+//	or:
+//
+//	        nil
+type ServiceScaleDownPtrInput interface {
+	pulumi.Input
+
+	ToServiceScaleDownPtrOutput() ServiceScaleDownPtrOutput
+	ToServiceScaleDownPtrOutputWithContext(context.Context) ServiceScaleDownPtrOutput
+}
+
+type serviceScaleDownPtrType ServiceScaleDownArgs
+
+func ServiceScaleDownPtr(v *ServiceScaleDownArgs) ServiceScaleDownPtrInput {
+	return (*serviceScaleDownPtrType)(v)
+}
+
+func (*serviceScaleDownPtrType) ElementType() reflect.Type {
+	return reflect.TypeOf((**ServiceScaleDown)(nil)).Elem()
+}
+
+func (i *serviceScaleDownPtrType) ToServiceScaleDownPtrOutput() ServiceScaleDownPtrOutput {
+	return i.ToServiceScaleDownPtrOutputWithContext(context.Background())
+}
+
+func (i *serviceScaleDownPtrType) ToServiceScaleDownPtrOutputWithContext(ctx context.Context) ServiceScaleDownPtrOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ServiceScaleDownPtrOutput)
+}
+
+type ServiceScaleDownOutput struct{ *pulumi.OutputState }
+
+func (ServiceScaleDownOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*ServiceScaleDown)(nil)).Elem()
+}
+
+func (o ServiceScaleDownOutput) ToServiceScaleDownOutput() ServiceScaleDownOutput {
+	return o
+}
+
+func (o ServiceScaleDownOutput) ToServiceScaleDownOutputWithContext(ctx context.Context) ServiceScaleDownOutput {
+	return o
+}
+
+func (o ServiceScaleDownOutput) ToServiceScaleDownPtrOutput() ServiceScaleDownPtrOutput {
+	return o.ToServiceScaleDownPtrOutputWithContext(context.Background())
+}
+
+func (o ServiceScaleDownOutput) ToServiceScaleDownPtrOutputWithContext(ctx context.Context) ServiceScaleDownPtrOutput {
+	return o.ApplyTWithContext(ctx, func(_ context.Context, v ServiceScaleDown) *ServiceScaleDown {
+		return &v
+	}).(ServiceScaleDownPtrOutput)
+}
+
+// The period. Default: `15s`.
+func (o ServiceScaleDownOutput) Period() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v ServiceScaleDown) *string { return v.Period }).(pulumi.StringPtrOutput)
+}
+
+// The most replicas that are removed in a period: counts, or percentages of the replicas at its begin; of several the largest. `100%` unless given.
+func (o ServiceScaleDownOutput) Steps() pulumi.StringArrayOutput {
+	return o.ApplyT(func(v ServiceScaleDown) []string { return v.Steps }).(pulumi.StringArrayOutput)
+}
+
+// How long a demand is remembered: the highest one of this time counts. Default: `5m`.
+func (o ServiceScaleDownOutput) Window() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v ServiceScaleDown) *string { return v.Window }).(pulumi.StringPtrOutput)
+}
+
+type ServiceScaleDownPtrOutput struct{ *pulumi.OutputState }
+
+func (ServiceScaleDownPtrOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((**ServiceScaleDown)(nil)).Elem()
+}
+
+func (o ServiceScaleDownPtrOutput) ToServiceScaleDownPtrOutput() ServiceScaleDownPtrOutput {
+	return o
+}
+
+func (o ServiceScaleDownPtrOutput) ToServiceScaleDownPtrOutputWithContext(ctx context.Context) ServiceScaleDownPtrOutput {
+	return o
+}
+
+func (o ServiceScaleDownPtrOutput) Elem() ServiceScaleDownOutput {
+	return o.ApplyT(func(v *ServiceScaleDown) ServiceScaleDown {
+		if v != nil {
+			return *v
+		}
+		var ret ServiceScaleDown
+		return ret
+	}).(ServiceScaleDownOutput)
+}
+
+// The period. Default: `15s`.
+func (o ServiceScaleDownPtrOutput) Period() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v *ServiceScaleDown) *string {
+		if v == nil {
+			return nil
+		}
+		return v.Period
+	}).(pulumi.StringPtrOutput)
+}
+
+// The most replicas that are removed in a period: counts, or percentages of the replicas at its begin; of several the largest. `100%` unless given.
+func (o ServiceScaleDownPtrOutput) Steps() pulumi.StringArrayOutput {
+	return o.ApplyT(func(v *ServiceScaleDown) []string {
+		if v == nil {
+			return nil
+		}
+		return v.Steps
+	}).(pulumi.StringArrayOutput)
+}
+
+// How long a demand is remembered: the highest one of this time counts. Default: `5m`.
+func (o ServiceScaleDownPtrOutput) Window() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v *ServiceScaleDown) *string {
+		if v == nil {
+			return nil
+		}
+		return v.Window
+	}).(pulumi.StringPtrOutput)
+}
+
+type ServiceScaleSchedule struct {
+	// When it begins, as cron has it: minute, hour, day of the month, month, day of the week. `30 7 * * 1-5` is half past seven from Monday to Friday.
+	At string `pulumi:"at"`
+	// How long it lasts. Default: `1h`.
+	For *string `pulumi:"for"`
+	// The fewest replicas meanwhile.
+	Min int `pulumi:"min"`
+	// Time zone of `at`, such as `Europe/Berlin`. `UTC` unless given.
+	TimeZone *string `pulumi:"timeZone"`
+}
+
+// ServiceScaleScheduleInput is an input type that accepts ServiceScaleScheduleArgs and ServiceScaleScheduleOutput values.
+// You can construct a concrete instance of `ServiceScaleScheduleInput` via:
+//
+//	ServiceScaleScheduleArgs{...}
+type ServiceScaleScheduleInput interface {
+	pulumi.Input
+
+	ToServiceScaleScheduleOutput() ServiceScaleScheduleOutput
+	ToServiceScaleScheduleOutputWithContext(context.Context) ServiceScaleScheduleOutput
+}
+
+type ServiceScaleScheduleArgs struct {
+	// When it begins, as cron has it: minute, hour, day of the month, month, day of the week. `30 7 * * 1-5` is half past seven from Monday to Friday.
+	At pulumi.StringInput `pulumi:"at"`
+	// How long it lasts. Default: `1h`.
+	For pulumi.StringPtrInput `pulumi:"for"`
+	// The fewest replicas meanwhile.
+	Min pulumi.IntInput `pulumi:"min"`
+	// Time zone of `at`, such as `Europe/Berlin`. `UTC` unless given.
+	TimeZone pulumi.StringPtrInput `pulumi:"timeZone"`
+}
+
+func (ServiceScaleScheduleArgs) ElementType() reflect.Type {
+	return reflect.TypeOf((*ServiceScaleSchedule)(nil)).Elem()
+}
+
+func (i ServiceScaleScheduleArgs) ToServiceScaleScheduleOutput() ServiceScaleScheduleOutput {
+	return i.ToServiceScaleScheduleOutputWithContext(context.Background())
+}
+
+func (i ServiceScaleScheduleArgs) ToServiceScaleScheduleOutputWithContext(ctx context.Context) ServiceScaleScheduleOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ServiceScaleScheduleOutput)
+}
+
+// ServiceScaleScheduleArrayInput is an input type that accepts ServiceScaleScheduleArray and ServiceScaleScheduleArrayOutput values.
+// You can construct a concrete instance of `ServiceScaleScheduleArrayInput` via:
+//
+//	ServiceScaleScheduleArray{ ServiceScaleScheduleArgs{...} }
+type ServiceScaleScheduleArrayInput interface {
+	pulumi.Input
+
+	ToServiceScaleScheduleArrayOutput() ServiceScaleScheduleArrayOutput
+	ToServiceScaleScheduleArrayOutputWithContext(context.Context) ServiceScaleScheduleArrayOutput
+}
+
+type ServiceScaleScheduleArray []ServiceScaleScheduleInput
+
+func (ServiceScaleScheduleArray) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]ServiceScaleSchedule)(nil)).Elem()
+}
+
+func (i ServiceScaleScheduleArray) ToServiceScaleScheduleArrayOutput() ServiceScaleScheduleArrayOutput {
+	return i.ToServiceScaleScheduleArrayOutputWithContext(context.Background())
+}
+
+func (i ServiceScaleScheduleArray) ToServiceScaleScheduleArrayOutputWithContext(ctx context.Context) ServiceScaleScheduleArrayOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ServiceScaleScheduleArrayOutput)
+}
+
+type ServiceScaleScheduleOutput struct{ *pulumi.OutputState }
+
+func (ServiceScaleScheduleOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*ServiceScaleSchedule)(nil)).Elem()
+}
+
+func (o ServiceScaleScheduleOutput) ToServiceScaleScheduleOutput() ServiceScaleScheduleOutput {
+	return o
+}
+
+func (o ServiceScaleScheduleOutput) ToServiceScaleScheduleOutputWithContext(ctx context.Context) ServiceScaleScheduleOutput {
+	return o
+}
+
+// When it begins, as cron has it: minute, hour, day of the month, month, day of the week. `30 7 * * 1-5` is half past seven from Monday to Friday.
+func (o ServiceScaleScheduleOutput) At() pulumi.StringOutput {
+	return o.ApplyT(func(v ServiceScaleSchedule) string { return v.At }).(pulumi.StringOutput)
+}
+
+// How long it lasts. Default: `1h`.
+func (o ServiceScaleScheduleOutput) For() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v ServiceScaleSchedule) *string { return v.For }).(pulumi.StringPtrOutput)
+}
+
+// The fewest replicas meanwhile.
+func (o ServiceScaleScheduleOutput) Min() pulumi.IntOutput {
+	return o.ApplyT(func(v ServiceScaleSchedule) int { return v.Min }).(pulumi.IntOutput)
+}
+
+// Time zone of `at`, such as `Europe/Berlin`. `UTC` unless given.
+func (o ServiceScaleScheduleOutput) TimeZone() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v ServiceScaleSchedule) *string { return v.TimeZone }).(pulumi.StringPtrOutput)
+}
+
+type ServiceScaleScheduleArrayOutput struct{ *pulumi.OutputState }
+
+func (ServiceScaleScheduleArrayOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]ServiceScaleSchedule)(nil)).Elem()
+}
+
+func (o ServiceScaleScheduleArrayOutput) ToServiceScaleScheduleArrayOutput() ServiceScaleScheduleArrayOutput {
+	return o
+}
+
+func (o ServiceScaleScheduleArrayOutput) ToServiceScaleScheduleArrayOutputWithContext(ctx context.Context) ServiceScaleScheduleArrayOutput {
+	return o
+}
+
+func (o ServiceScaleScheduleArrayOutput) Index(i pulumi.IntInput) ServiceScaleScheduleOutput {
+	return pulumi.All(o, i).ApplyT(func(vs []interface{}) ServiceScaleSchedule {
+		return vs[0].([]ServiceScaleSchedule)[vs[1].(int)]
+	}).(ServiceScaleScheduleOutput)
+}
+
+type ServiceScaleUp struct {
+	// The period. Default: `15s`.
+	Period *string `pulumi:"period"`
+	// The most replicas that are added in a period: counts, or percentages of the replicas at its begin; of several the largest. `4` and `100%` unless given.
+	Steps []string `pulumi:"steps"`
+	// How long a demand has to last: the lowest one of this time counts. Default: `0s`.
+	Window *string `pulumi:"window"`
+}
+
+// ServiceScaleUpInput is an input type that accepts ServiceScaleUpArgs and ServiceScaleUpOutput values.
+// You can construct a concrete instance of `ServiceScaleUpInput` via:
+//
+//	ServiceScaleUpArgs{...}
+type ServiceScaleUpInput interface {
+	pulumi.Input
+
+	ToServiceScaleUpOutput() ServiceScaleUpOutput
+	ToServiceScaleUpOutputWithContext(context.Context) ServiceScaleUpOutput
+}
+
+type ServiceScaleUpArgs struct {
+	// The period. Default: `15s`.
+	Period pulumi.StringPtrInput `pulumi:"period"`
+	// The most replicas that are added in a period: counts, or percentages of the replicas at its begin; of several the largest. `4` and `100%` unless given.
+	Steps pulumi.StringArrayInput `pulumi:"steps"`
+	// How long a demand has to last: the lowest one of this time counts. Default: `0s`.
+	Window pulumi.StringPtrInput `pulumi:"window"`
+}
+
+func (ServiceScaleUpArgs) ElementType() reflect.Type {
+	return reflect.TypeOf((*ServiceScaleUp)(nil)).Elem()
+}
+
+func (i ServiceScaleUpArgs) ToServiceScaleUpOutput() ServiceScaleUpOutput {
+	return i.ToServiceScaleUpOutputWithContext(context.Background())
+}
+
+func (i ServiceScaleUpArgs) ToServiceScaleUpOutputWithContext(ctx context.Context) ServiceScaleUpOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ServiceScaleUpOutput)
+}
+
+func (i ServiceScaleUpArgs) ToServiceScaleUpPtrOutput() ServiceScaleUpPtrOutput {
+	return i.ToServiceScaleUpPtrOutputWithContext(context.Background())
+}
+
+func (i ServiceScaleUpArgs) ToServiceScaleUpPtrOutputWithContext(ctx context.Context) ServiceScaleUpPtrOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ServiceScaleUpOutput).ToServiceScaleUpPtrOutputWithContext(ctx)
+}
+
+// ServiceScaleUpPtrInput is an input type that accepts ServiceScaleUpArgs, ServiceScaleUpPtr and ServiceScaleUpPtrOutput values.
+// You can construct a concrete instance of `ServiceScaleUpPtrInput` via:
+//
+//	        ServiceScaleUpArgs{...}
+//
+//	or:
+//
+//	        nil
+type ServiceScaleUpPtrInput interface {
+	pulumi.Input
+
+	ToServiceScaleUpPtrOutput() ServiceScaleUpPtrOutput
+	ToServiceScaleUpPtrOutputWithContext(context.Context) ServiceScaleUpPtrOutput
+}
+
+type serviceScaleUpPtrType ServiceScaleUpArgs
+
+func ServiceScaleUpPtr(v *ServiceScaleUpArgs) ServiceScaleUpPtrInput {
+	return (*serviceScaleUpPtrType)(v)
+}
+
+func (*serviceScaleUpPtrType) ElementType() reflect.Type {
+	return reflect.TypeOf((**ServiceScaleUp)(nil)).Elem()
+}
+
+func (i *serviceScaleUpPtrType) ToServiceScaleUpPtrOutput() ServiceScaleUpPtrOutput {
+	return i.ToServiceScaleUpPtrOutputWithContext(context.Background())
+}
+
+func (i *serviceScaleUpPtrType) ToServiceScaleUpPtrOutputWithContext(ctx context.Context) ServiceScaleUpPtrOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ServiceScaleUpPtrOutput)
+}
+
+type ServiceScaleUpOutput struct{ *pulumi.OutputState }
+
+func (ServiceScaleUpOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*ServiceScaleUp)(nil)).Elem()
+}
+
+func (o ServiceScaleUpOutput) ToServiceScaleUpOutput() ServiceScaleUpOutput {
+	return o
+}
+
+func (o ServiceScaleUpOutput) ToServiceScaleUpOutputWithContext(ctx context.Context) ServiceScaleUpOutput {
+	return o
+}
+
+func (o ServiceScaleUpOutput) ToServiceScaleUpPtrOutput() ServiceScaleUpPtrOutput {
+	return o.ToServiceScaleUpPtrOutputWithContext(context.Background())
+}
+
+func (o ServiceScaleUpOutput) ToServiceScaleUpPtrOutputWithContext(ctx context.Context) ServiceScaleUpPtrOutput {
+	return o.ApplyTWithContext(ctx, func(_ context.Context, v ServiceScaleUp) *ServiceScaleUp {
+		return &v
+	}).(ServiceScaleUpPtrOutput)
+}
+
+// The period. Default: `15s`.
+func (o ServiceScaleUpOutput) Period() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v ServiceScaleUp) *string { return v.Period }).(pulumi.StringPtrOutput)
+}
+
+// The most replicas that are added in a period: counts, or percentages of the replicas at its begin; of several the largest. `4` and `100%` unless given.
+func (o ServiceScaleUpOutput) Steps() pulumi.StringArrayOutput {
+	return o.ApplyT(func(v ServiceScaleUp) []string { return v.Steps }).(pulumi.StringArrayOutput)
+}
+
+// How long a demand has to last: the lowest one of this time counts. Default: `0s`.
+func (o ServiceScaleUpOutput) Window() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v ServiceScaleUp) *string { return v.Window }).(pulumi.StringPtrOutput)
+}
+
+type ServiceScaleUpPtrOutput struct{ *pulumi.OutputState }
+
+func (ServiceScaleUpPtrOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((**ServiceScaleUp)(nil)).Elem()
+}
+
+func (o ServiceScaleUpPtrOutput) ToServiceScaleUpPtrOutput() ServiceScaleUpPtrOutput {
+	return o
+}
+
+func (o ServiceScaleUpPtrOutput) ToServiceScaleUpPtrOutputWithContext(ctx context.Context) ServiceScaleUpPtrOutput {
+	return o
+}
+
+func (o ServiceScaleUpPtrOutput) Elem() ServiceScaleUpOutput {
+	return o.ApplyT(func(v *ServiceScaleUp) ServiceScaleUp {
+		if v != nil {
+			return *v
+		}
+		var ret ServiceScaleUp
+		return ret
+	}).(ServiceScaleUpOutput)
+}
+
+// The period. Default: `15s`.
+func (o ServiceScaleUpPtrOutput) Period() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v *ServiceScaleUp) *string {
+		if v == nil {
+			return nil
+		}
+		return v.Period
+	}).(pulumi.StringPtrOutput)
+}
+
+// The most replicas that are added in a period: counts, or percentages of the replicas at its begin; of several the largest. `4` and `100%` unless given.
+func (o ServiceScaleUpPtrOutput) Steps() pulumi.StringArrayOutput {
+	return o.ApplyT(func(v *ServiceScaleUp) []string {
+		if v == nil {
+			return nil
+		}
+		return v.Steps
+	}).(pulumi.StringArrayOutput)
+}
+
+// How long a demand has to last: the lowest one of this time counts. Default: `0s`.
+func (o ServiceScaleUpPtrOutput) Window() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v *ServiceScaleUp) *string {
+		if v == nil {
+			return nil
+		}
+		return v.Window
+	}).(pulumi.StringPtrOutput)
+}
+
+type ServiceSecretMount struct {
+	// Variable of the environment that has the value, in place of a file. Whoever is root on the node can read it there, and programs often pass their environment on; take a file where you can.
+	Env *string `pulumi:"env"`
+	// Number of the group that owns the file, as `uid`.
+	Gid *int `pulumi:"gid"`
+	// Mode of the file, octal. `0400` of a secret and `0444` of a config unless given.
+	Mode *string `pulumi:"mode"`
+	// Path of the file in the container. `/run/secrets/NAME` of a secret and `/run/configs/NAME` of a config unless given.
+	Path *string `pulumi:"path"`
+	// Name of the secret.
+	Secret string `pulumi:"secret"`
+	// Number of the user that owns the file. That of the service's `user`, where it is a number, unless given; else 0.
+	Uid *int `pulumi:"uid"`
+}
+
+// ServiceSecretMountInput is an input type that accepts ServiceSecretMountArgs and ServiceSecretMountOutput values.
+// You can construct a concrete instance of `ServiceSecretMountInput` via:
+//
+//	ServiceSecretMountArgs{...}
+type ServiceSecretMountInput interface {
+	pulumi.Input
+
+	ToServiceSecretMountOutput() ServiceSecretMountOutput
+	ToServiceSecretMountOutputWithContext(context.Context) ServiceSecretMountOutput
+}
+
+type ServiceSecretMountArgs struct {
+	// Variable of the environment that has the value, in place of a file. Whoever is root on the node can read it there, and programs often pass their environment on; take a file where you can.
+	Env pulumi.StringPtrInput `pulumi:"env"`
+	// Number of the group that owns the file, as `uid`.
+	Gid pulumi.IntPtrInput `pulumi:"gid"`
+	// Mode of the file, octal. `0400` of a secret and `0444` of a config unless given.
+	Mode pulumi.StringPtrInput `pulumi:"mode"`
+	// Path of the file in the container. `/run/secrets/NAME` of a secret and `/run/configs/NAME` of a config unless given.
+	Path pulumi.StringPtrInput `pulumi:"path"`
+	// Name of the secret.
+	Secret pulumi.StringInput `pulumi:"secret"`
+	// Number of the user that owns the file. That of the service's `user`, where it is a number, unless given; else 0.
+	Uid pulumi.IntPtrInput `pulumi:"uid"`
+}
+
+func (ServiceSecretMountArgs) ElementType() reflect.Type {
+	return reflect.TypeOf((*ServiceSecretMount)(nil)).Elem()
+}
+
+func (i ServiceSecretMountArgs) ToServiceSecretMountOutput() ServiceSecretMountOutput {
+	return i.ToServiceSecretMountOutputWithContext(context.Background())
+}
+
+func (i ServiceSecretMountArgs) ToServiceSecretMountOutputWithContext(ctx context.Context) ServiceSecretMountOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ServiceSecretMountOutput)
+}
+
+// ServiceSecretMountArrayInput is an input type that accepts ServiceSecretMountArray and ServiceSecretMountArrayOutput values.
+// You can construct a concrete instance of `ServiceSecretMountArrayInput` via:
+//
+//	ServiceSecretMountArray{ ServiceSecretMountArgs{...} }
+type ServiceSecretMountArrayInput interface {
+	pulumi.Input
+
+	ToServiceSecretMountArrayOutput() ServiceSecretMountArrayOutput
+	ToServiceSecretMountArrayOutputWithContext(context.Context) ServiceSecretMountArrayOutput
+}
+
+type ServiceSecretMountArray []ServiceSecretMountInput
+
+func (ServiceSecretMountArray) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]ServiceSecretMount)(nil)).Elem()
+}
+
+func (i ServiceSecretMountArray) ToServiceSecretMountArrayOutput() ServiceSecretMountArrayOutput {
+	return i.ToServiceSecretMountArrayOutputWithContext(context.Background())
+}
+
+func (i ServiceSecretMountArray) ToServiceSecretMountArrayOutputWithContext(ctx context.Context) ServiceSecretMountArrayOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ServiceSecretMountArrayOutput)
+}
+
+type ServiceSecretMountOutput struct{ *pulumi.OutputState }
+
+func (ServiceSecretMountOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*ServiceSecretMount)(nil)).Elem()
+}
+
+func (o ServiceSecretMountOutput) ToServiceSecretMountOutput() ServiceSecretMountOutput {
+	return o
+}
+
+func (o ServiceSecretMountOutput) ToServiceSecretMountOutputWithContext(ctx context.Context) ServiceSecretMountOutput {
+	return o
+}
+
+// Variable of the environment that has the value, in place of a file. Whoever is root on the node can read it there, and programs often pass their environment on; take a file where you can.
+func (o ServiceSecretMountOutput) Env() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v ServiceSecretMount) *string { return v.Env }).(pulumi.StringPtrOutput)
+}
+
+// Number of the group that owns the file, as `uid`.
+func (o ServiceSecretMountOutput) Gid() pulumi.IntPtrOutput {
+	return o.ApplyT(func(v ServiceSecretMount) *int { return v.Gid }).(pulumi.IntPtrOutput)
+}
+
+// Mode of the file, octal. `0400` of a secret and `0444` of a config unless given.
+func (o ServiceSecretMountOutput) Mode() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v ServiceSecretMount) *string { return v.Mode }).(pulumi.StringPtrOutput)
+}
+
+// Path of the file in the container. `/run/secrets/NAME` of a secret and `/run/configs/NAME` of a config unless given.
+func (o ServiceSecretMountOutput) Path() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v ServiceSecretMount) *string { return v.Path }).(pulumi.StringPtrOutput)
+}
+
+// Name of the secret.
+func (o ServiceSecretMountOutput) Secret() pulumi.StringOutput {
+	return o.ApplyT(func(v ServiceSecretMount) string { return v.Secret }).(pulumi.StringOutput)
+}
+
+// Number of the user that owns the file. That of the service's `user`, where it is a number, unless given; else 0.
+func (o ServiceSecretMountOutput) Uid() pulumi.IntPtrOutput {
+	return o.ApplyT(func(v ServiceSecretMount) *int { return v.Uid }).(pulumi.IntPtrOutput)
+}
+
+type ServiceSecretMountArrayOutput struct{ *pulumi.OutputState }
+
+func (ServiceSecretMountArrayOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]ServiceSecretMount)(nil)).Elem()
+}
+
+func (o ServiceSecretMountArrayOutput) ToServiceSecretMountArrayOutput() ServiceSecretMountArrayOutput {
+	return o
+}
+
+func (o ServiceSecretMountArrayOutput) ToServiceSecretMountArrayOutputWithContext(ctx context.Context) ServiceSecretMountArrayOutput {
+	return o
+}
+
+func (o ServiceSecretMountArrayOutput) Index(i pulumi.IntInput) ServiceSecretMountOutput {
+	return pulumi.All(o, i).ApplyT(func(vs []interface{}) ServiceSecretMount {
+		return vs[0].([]ServiceSecretMount)[vs[1].(int)]
+	}).(ServiceSecretMountOutput)
 }
 
 type ServiceTCPProbe struct {
@@ -3025,6 +4522,8 @@ func (o VolumeNFSPtrOutput) Server() pulumi.StringPtrOutput {
 }
 
 func init() {
+	pulumi.RegisterInputType(reflect.TypeOf((*ClusterRegistryAccessInput)(nil)).Elem(), ClusterRegistryAccessArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*ClusterRegistryAccessMapInput)(nil)).Elem(), ClusterRegistryAccessMap{})
 	pulumi.RegisterInputType(reflect.TypeOf((*NodeAttachmentInput)(nil)).Elem(), NodeAttachmentArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*NodeAttachmentArrayInput)(nil)).Elem(), NodeAttachmentArray{})
 	pulumi.RegisterInputType(reflect.TypeOf((*NodeDataDiskInput)(nil)).Elem(), NodeDataDiskArgs{})
@@ -3032,6 +4531,10 @@ func init() {
 	pulumi.RegisterInputType(reflect.TypeOf((*NodeImageInput)(nil)).Elem(), NodeImageArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*ProviderSSHInput)(nil)).Elem(), ProviderSSHArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*ProviderSSHPtrInput)(nil)).Elem(), ProviderSSHArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*ServiceAutoscaleInput)(nil)).Elem(), ServiceAutoscaleArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*ServiceAutoscalePtrInput)(nil)).Elem(), ServiceAutoscaleArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*ServiceConfigMountInput)(nil)).Elem(), ServiceConfigMountArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*ServiceConfigMountArrayInput)(nil)).Elem(), ServiceConfigMountArray{})
 	pulumi.RegisterInputType(reflect.TypeOf((*ServiceExecProbeInput)(nil)).Elem(), ServiceExecProbeArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*ServiceExecProbePtrInput)(nil)).Elem(), ServiceExecProbeArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*ServiceHTTPProbeInput)(nil)).Elem(), ServiceHTTPProbeArgs{})
@@ -3042,6 +4545,8 @@ func init() {
 	pulumi.RegisterInputType(reflect.TypeOf((*ServiceHostMountArrayInput)(nil)).Elem(), ServiceHostMountArray{})
 	pulumi.RegisterInputType(reflect.TypeOf((*ServiceLogsInput)(nil)).Elem(), ServiceLogsArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*ServiceLogsPtrInput)(nil)).Elem(), ServiceLogsArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*ServiceMetricInput)(nil)).Elem(), ServiceMetricArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*ServiceMetricArrayInput)(nil)).Elem(), ServiceMetricArray{})
 	pulumi.RegisterInputType(reflect.TypeOf((*ServiceMountInput)(nil)).Elem(), ServiceMountArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*ServiceMountArrayInput)(nil)).Elem(), ServiceMountArray{})
 	pulumi.RegisterInputType(reflect.TypeOf((*ServicePlacementInput)(nil)).Elem(), ServicePlacementArgs{})
@@ -3050,8 +4555,18 @@ func init() {
 	pulumi.RegisterInputType(reflect.TypeOf((*ServicePortArrayInput)(nil)).Elem(), ServicePortArray{})
 	pulumi.RegisterInputType(reflect.TypeOf((*ServiceProbeInput)(nil)).Elem(), ServiceProbeArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*ServiceProbePtrInput)(nil)).Elem(), ServiceProbeArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*ServiceRegistryAuthInput)(nil)).Elem(), ServiceRegistryAuthArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*ServiceRegistryAuthPtrInput)(nil)).Elem(), ServiceRegistryAuthArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*ServiceReservationInput)(nil)).Elem(), ServiceReservationArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*ServiceReservationPtrInput)(nil)).Elem(), ServiceReservationArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*ServiceScaleDownInput)(nil)).Elem(), ServiceScaleDownArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*ServiceScaleDownPtrInput)(nil)).Elem(), ServiceScaleDownArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*ServiceScaleScheduleInput)(nil)).Elem(), ServiceScaleScheduleArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*ServiceScaleScheduleArrayInput)(nil)).Elem(), ServiceScaleScheduleArray{})
+	pulumi.RegisterInputType(reflect.TypeOf((*ServiceScaleUpInput)(nil)).Elem(), ServiceScaleUpArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*ServiceScaleUpPtrInput)(nil)).Elem(), ServiceScaleUpArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*ServiceSecretMountInput)(nil)).Elem(), ServiceSecretMountArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*ServiceSecretMountArrayInput)(nil)).Elem(), ServiceSecretMountArray{})
 	pulumi.RegisterInputType(reflect.TypeOf((*ServiceTCPProbeInput)(nil)).Elem(), ServiceTCPProbeArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*ServiceTCPProbePtrInput)(nil)).Elem(), ServiceTCPProbeArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*ServiceTmpfsInput)(nil)).Elem(), ServiceTmpfsArgs{})
@@ -3062,6 +4577,8 @@ func init() {
 	pulumi.RegisterInputType(reflect.TypeOf((*ServiceUpdatePtrInput)(nil)).Elem(), ServiceUpdateArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*VolumeNFSInput)(nil)).Elem(), VolumeNFSArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*VolumeNFSPtrInput)(nil)).Elem(), VolumeNFSArgs{})
+	pulumi.RegisterOutputType(ClusterRegistryAccessOutput{})
+	pulumi.RegisterOutputType(ClusterRegistryAccessMapOutput{})
 	pulumi.RegisterOutputType(NodeAttachmentOutput{})
 	pulumi.RegisterOutputType(NodeAttachmentArrayOutput{})
 	pulumi.RegisterOutputType(NodeDataDiskOutput{})
@@ -3069,6 +4586,10 @@ func init() {
 	pulumi.RegisterOutputType(NodeImageOutput{})
 	pulumi.RegisterOutputType(ProviderSSHOutput{})
 	pulumi.RegisterOutputType(ProviderSSHPtrOutput{})
+	pulumi.RegisterOutputType(ServiceAutoscaleOutput{})
+	pulumi.RegisterOutputType(ServiceAutoscalePtrOutput{})
+	pulumi.RegisterOutputType(ServiceConfigMountOutput{})
+	pulumi.RegisterOutputType(ServiceConfigMountArrayOutput{})
 	pulumi.RegisterOutputType(ServiceExecProbeOutput{})
 	pulumi.RegisterOutputType(ServiceExecProbePtrOutput{})
 	pulumi.RegisterOutputType(ServiceHTTPProbeOutput{})
@@ -3079,6 +4600,8 @@ func init() {
 	pulumi.RegisterOutputType(ServiceHostMountArrayOutput{})
 	pulumi.RegisterOutputType(ServiceLogsOutput{})
 	pulumi.RegisterOutputType(ServiceLogsPtrOutput{})
+	pulumi.RegisterOutputType(ServiceMetricOutput{})
+	pulumi.RegisterOutputType(ServiceMetricArrayOutput{})
 	pulumi.RegisterOutputType(ServiceMountOutput{})
 	pulumi.RegisterOutputType(ServiceMountArrayOutput{})
 	pulumi.RegisterOutputType(ServicePlacementOutput{})
@@ -3087,8 +4610,18 @@ func init() {
 	pulumi.RegisterOutputType(ServicePortArrayOutput{})
 	pulumi.RegisterOutputType(ServiceProbeOutput{})
 	pulumi.RegisterOutputType(ServiceProbePtrOutput{})
+	pulumi.RegisterOutputType(ServiceRegistryAuthOutput{})
+	pulumi.RegisterOutputType(ServiceRegistryAuthPtrOutput{})
 	pulumi.RegisterOutputType(ServiceReservationOutput{})
 	pulumi.RegisterOutputType(ServiceReservationPtrOutput{})
+	pulumi.RegisterOutputType(ServiceScaleDownOutput{})
+	pulumi.RegisterOutputType(ServiceScaleDownPtrOutput{})
+	pulumi.RegisterOutputType(ServiceScaleScheduleOutput{})
+	pulumi.RegisterOutputType(ServiceScaleScheduleArrayOutput{})
+	pulumi.RegisterOutputType(ServiceScaleUpOutput{})
+	pulumi.RegisterOutputType(ServiceScaleUpPtrOutput{})
+	pulumi.RegisterOutputType(ServiceSecretMountOutput{})
+	pulumi.RegisterOutputType(ServiceSecretMountArrayOutput{})
 	pulumi.RegisterOutputType(ServiceTCPProbeOutput{})
 	pulumi.RegisterOutputType(ServiceTCPProbePtrOutput{})
 	pulumi.RegisterOutputType(ServiceTmpfsOutput{})

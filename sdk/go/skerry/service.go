@@ -80,6 +80,8 @@ type Service struct {
 	Addresses pulumi.StringArrayOutput `pulumi:"addresses"`
 	// Arguments that are added to the command.
 	Args pulumi.StringArrayOutput `pulumi:"args"`
+	// Lets the number of replicas follow the demand. A change of it makes no new revision.
+	Autoscale ServiceAutoscalePtrOutput `pulumi:"autoscale"`
 	// Capabilities to add to Podman's default ones, such as `NET_ADMIN`.
 	CapAdd pulumi.StringArrayOutput `pulumi:"capAdd"`
 	// Capabilities to drop; `ALL` drops every one.
@@ -88,6 +90,10 @@ type Service struct {
 	Cluster pulumi.StringOutput `pulumi:"cluster"`
 	// Replaces the image's command.
 	Command pulumi.StringArrayOutput `pulumi:"command"`
+	// Files that the containers get, of the cluster's `skerry.Config`s.
+	Configs ServiceConfigMountArrayOutput `pulumi:"configs"`
+	// How many replicas there are to be now: `replicas`, or what `autoscale` has made of it, or the nodes of a global service.
+	CurrentReplicas pulumi.IntOutput `pulumi:"currentReplicas"`
 	// Devices of the node to hand in: `/dev/fuse`, or `/dev/sda:/dev/xvda:r`.
 	Devices pulumi.StringArrayOutput `pulumi:"devices"`
 	// Replaces the image's entrypoint.
@@ -128,7 +134,9 @@ type Service struct {
 	ReadOnly pulumi.BoolOutput `pulumi:"readOnly"`
 	// How many replicas of the revision run.
 	ReadyReplicas pulumi.IntOutput `pulumi:"readyReplicas"`
-	// How many replicas run. Zero is valid: the service is kept and nothing runs. Default: `1`.
+	// Who pulls the image, where its registry asks that and `registries` of the cluster does not say it.
+	RegistryAuth ServiceRegistryAuthPtrOutput `pulumi:"registryAuth"`
+	// How many replicas run. Zero is valid: the service is kept and nothing runs. With `autoscale`, how many a new service begins with. Default: `1`.
 	Replicas pulumi.IntOutput `pulumi:"replicas"`
 	// Processor time and memory that each replica is promised.
 	Resources ServiceReservationPtrOutput `pulumi:"resources"`
@@ -136,6 +144,8 @@ type Service struct {
 	Restart pulumi.StringOutput `pulumi:"restart"`
 	// Revision of the template, from 1 on.
 	Revision pulumi.IntOutput `pulumi:"revision"`
+	// Secrets that the containers get, of the cluster's `skerry.Secret`s.
+	Secrets ServiceSecretMountArrayOutput `pulumi:"secrets"`
 	// Which replica a client's connections go to: `none` takes any that is ready, `client-ip` the same one for the same client address. Default: `none`.
 	SessionAffinity pulumi.StringOutput `pulumi:"sessionAffinity"`
 	// Where the service stands: `running`, `rolling` or `failed`.
@@ -211,6 +221,8 @@ func (ServiceState) ElementType() reflect.Type {
 type serviceArgs struct {
 	// Arguments that are added to the command.
 	Args []string `pulumi:"args"`
+	// Lets the number of replicas follow the demand. A change of it makes no new revision.
+	Autoscale *ServiceAutoscale `pulumi:"autoscale"`
 	// Capabilities to add to Podman's default ones, such as `NET_ADMIN`.
 	CapAdd []string `pulumi:"capAdd"`
 	// Capabilities to drop; `ALL` drops every one.
@@ -219,6 +231,8 @@ type serviceArgs struct {
 	Cluster string `pulumi:"cluster"`
 	// Replaces the image's command.
 	Command []string `pulumi:"command"`
+	// Files that the containers get, of the cluster's `skerry.Config`s.
+	Configs []ServiceConfigMount `pulumi:"configs"`
 	// Devices of the node to hand in: `/dev/fuse`, or `/dev/sda:/dev/xvda:r`.
 	Devices []string `pulumi:"devices"`
 	// Replaces the image's entrypoint.
@@ -255,12 +269,16 @@ type serviceArgs struct {
 	PullPolicy *string `pulumi:"pullPolicy"`
 	// Mount the container's root file system read-only. Default: `false`.
 	ReadOnly *bool `pulumi:"readOnly"`
-	// How many replicas run. Zero is valid: the service is kept and nothing runs. Default: `1`.
+	// Who pulls the image, where its registry asks that and `registries` of the cluster does not say it.
+	RegistryAuth *ServiceRegistryAuth `pulumi:"registryAuth"`
+	// How many replicas run. Zero is valid: the service is kept and nothing runs. With `autoscale`, how many a new service begins with. Default: `1`.
 	Replicas *int `pulumi:"replicas"`
 	// Processor time and memory that each replica is promised.
 	Resources *ServiceReservation `pulumi:"resources"`
 	// What happens when the container exits: `always`, `on-failure` or `never` start it again. Default: `always`.
 	Restart *string `pulumi:"restart"`
+	// Secrets that the containers get, of the cluster's `skerry.Secret`s.
+	Secrets []ServiceSecretMount `pulumi:"secrets"`
 	// Which replica a client's connections go to: `none` takes any that is ready, `client-ip` the same one for the same client address. Default: `none`.
 	SessionAffinity *string `pulumi:"sessionAffinity"`
 	// How long a container may take to stop before it is killed. Default: `10s`.
@@ -285,6 +303,8 @@ type serviceArgs struct {
 type ServiceArgs struct {
 	// Arguments that are added to the command.
 	Args pulumi.StringArrayInput
+	// Lets the number of replicas follow the demand. A change of it makes no new revision.
+	Autoscale ServiceAutoscalePtrInput
 	// Capabilities to add to Podman's default ones, such as `NET_ADMIN`.
 	CapAdd pulumi.StringArrayInput
 	// Capabilities to drop; `ALL` drops every one.
@@ -293,6 +313,8 @@ type ServiceArgs struct {
 	Cluster pulumi.StringInput
 	// Replaces the image's command.
 	Command pulumi.StringArrayInput
+	// Files that the containers get, of the cluster's `skerry.Config`s.
+	Configs ServiceConfigMountArrayInput
 	// Devices of the node to hand in: `/dev/fuse`, or `/dev/sda:/dev/xvda:r`.
 	Devices pulumi.StringArrayInput
 	// Replaces the image's entrypoint.
@@ -329,12 +351,16 @@ type ServiceArgs struct {
 	PullPolicy pulumi.StringPtrInput
 	// Mount the container's root file system read-only. Default: `false`.
 	ReadOnly pulumi.BoolPtrInput
-	// How many replicas run. Zero is valid: the service is kept and nothing runs. Default: `1`.
+	// Who pulls the image, where its registry asks that and `registries` of the cluster does not say it.
+	RegistryAuth ServiceRegistryAuthPtrInput
+	// How many replicas run. Zero is valid: the service is kept and nothing runs. With `autoscale`, how many a new service begins with. Default: `1`.
 	Replicas pulumi.IntPtrInput
 	// Processor time and memory that each replica is promised.
 	Resources ServiceReservationPtrInput
 	// What happens when the container exits: `always`, `on-failure` or `never` start it again. Default: `always`.
 	Restart pulumi.StringPtrInput
+	// Secrets that the containers get, of the cluster's `skerry.Secret`s.
+	Secrets ServiceSecretMountArrayInput
 	// Which replica a client's connections go to: `none` takes any that is ready, `client-ip` the same one for the same client address. Default: `none`.
 	SessionAffinity pulumi.StringPtrInput
 	// How long a container may take to stop before it is killed. Default: `10s`.
@@ -452,6 +478,11 @@ func (o ServiceOutput) Args() pulumi.StringArrayOutput {
 	return o.ApplyT(func(v *Service) pulumi.StringArrayOutput { return v.Args }).(pulumi.StringArrayOutput)
 }
 
+// Lets the number of replicas follow the demand. A change of it makes no new revision.
+func (o ServiceOutput) Autoscale() ServiceAutoscalePtrOutput {
+	return o.ApplyT(func(v *Service) ServiceAutoscalePtrOutput { return v.Autoscale }).(ServiceAutoscalePtrOutput)
+}
+
 // Capabilities to add to Podman's default ones, such as `NET_ADMIN`.
 func (o ServiceOutput) CapAdd() pulumi.StringArrayOutput {
 	return o.ApplyT(func(v *Service) pulumi.StringArrayOutput { return v.CapAdd }).(pulumi.StringArrayOutput)
@@ -470,6 +501,16 @@ func (o ServiceOutput) Cluster() pulumi.StringOutput {
 // Replaces the image's command.
 func (o ServiceOutput) Command() pulumi.StringArrayOutput {
 	return o.ApplyT(func(v *Service) pulumi.StringArrayOutput { return v.Command }).(pulumi.StringArrayOutput)
+}
+
+// Files that the containers get, of the cluster's `skerry.Config`s.
+func (o ServiceOutput) Configs() ServiceConfigMountArrayOutput {
+	return o.ApplyT(func(v *Service) ServiceConfigMountArrayOutput { return v.Configs }).(ServiceConfigMountArrayOutput)
+}
+
+// How many replicas there are to be now: `replicas`, or what `autoscale` has made of it, or the nodes of a global service.
+func (o ServiceOutput) CurrentReplicas() pulumi.IntOutput {
+	return o.ApplyT(func(v *Service) pulumi.IntOutput { return v.CurrentReplicas }).(pulumi.IntOutput)
 }
 
 // Devices of the node to hand in: `/dev/fuse`, or `/dev/sda:/dev/xvda:r`.
@@ -572,7 +613,12 @@ func (o ServiceOutput) ReadyReplicas() pulumi.IntOutput {
 	return o.ApplyT(func(v *Service) pulumi.IntOutput { return v.ReadyReplicas }).(pulumi.IntOutput)
 }
 
-// How many replicas run. Zero is valid: the service is kept and nothing runs. Default: `1`.
+// Who pulls the image, where its registry asks that and `registries` of the cluster does not say it.
+func (o ServiceOutput) RegistryAuth() ServiceRegistryAuthPtrOutput {
+	return o.ApplyT(func(v *Service) ServiceRegistryAuthPtrOutput { return v.RegistryAuth }).(ServiceRegistryAuthPtrOutput)
+}
+
+// How many replicas run. Zero is valid: the service is kept and nothing runs. With `autoscale`, how many a new service begins with. Default: `1`.
 func (o ServiceOutput) Replicas() pulumi.IntOutput {
 	return o.ApplyT(func(v *Service) pulumi.IntOutput { return v.Replicas }).(pulumi.IntOutput)
 }
@@ -590,6 +636,11 @@ func (o ServiceOutput) Restart() pulumi.StringOutput {
 // Revision of the template, from 1 on.
 func (o ServiceOutput) Revision() pulumi.IntOutput {
 	return o.ApplyT(func(v *Service) pulumi.IntOutput { return v.Revision }).(pulumi.IntOutput)
+}
+
+// Secrets that the containers get, of the cluster's `skerry.Secret`s.
+func (o ServiceOutput) Secrets() ServiceSecretMountArrayOutput {
+	return o.ApplyT(func(v *Service) ServiceSecretMountArrayOutput { return v.Secrets }).(ServiceSecretMountArrayOutput)
 }
 
 // Which replica a client's connections go to: `none` takes any that is ready, `client-ip` the same one for the same client address. Default: `none`.

@@ -62,6 +62,8 @@ type Volume struct {
 	Options pulumi.StringMapOutput `pulumi:"options"`
 	// Keep the data of a local volume when the volume is destroyed. The node's data disk is kept with it, and an import brings the volume back. Default: `true`.
 	RetainOnDestroy pulumi.BoolOutput `pulumi:"retainOnDestroy"`
+	// How much a local volume holds, such as `10GiB`. Its node's disk has that much for it from its first use on, and replicas can't write more. It grows in place, and can't shrink; without a size, the volume shares the disk of its node. Other drivers have sizes of their own, on the server or in `options`.
+	Size pulumi.StringPtrOutput `pulumi:"size"`
 }
 
 // NewVolume registers a new resource with the given unique name, arguments, and options.
@@ -128,6 +130,8 @@ type volumeArgs struct {
 	Options map[string]string `pulumi:"options"`
 	// Keep the data of a local volume when the volume is destroyed. The node's data disk is kept with it, and an import brings the volume back. Default: `true`.
 	RetainOnDestroy *bool `pulumi:"retainOnDestroy"`
+	// How much a local volume holds, such as `10GiB`. Its node's disk has that much for it from its first use on, and replicas can't write more. It grows in place, and can't shrink; without a size, the volume shares the disk of its node. Other drivers have sizes of their own, on the server or in `options`.
+	Size *string `pulumi:"size"`
 }
 
 // The set of arguments for constructing a Volume resource.
@@ -150,6 +154,8 @@ type VolumeArgs struct {
 	Options pulumi.StringMapInput
 	// Keep the data of a local volume when the volume is destroyed. The node's data disk is kept with it, and an import brings the volume back. Default: `true`.
 	RetainOnDestroy pulumi.BoolPtrInput
+	// How much a local volume holds, such as `10GiB`. Its node's disk has that much for it from its first use on, and replicas can't write more. It grows in place, and can't shrink; without a size, the volume shares the disk of its node. Other drivers have sizes of their own, on the server or in `options`.
+	Size pulumi.StringPtrInput
 }
 
 func (VolumeArgs) ElementType() reflect.Type {
@@ -287,6 +293,11 @@ func (o VolumeOutput) Options() pulumi.StringMapOutput {
 // Keep the data of a local volume when the volume is destroyed. The node's data disk is kept with it, and an import brings the volume back. Default: `true`.
 func (o VolumeOutput) RetainOnDestroy() pulumi.BoolOutput {
 	return o.ApplyT(func(v *Volume) pulumi.BoolOutput { return v.RetainOnDestroy }).(pulumi.BoolOutput)
+}
+
+// How much a local volume holds, such as `10GiB`. Its node's disk has that much for it from its first use on, and replicas can't write more. It grows in place, and can't shrink; without a size, the volume shares the disk of its node. Other drivers have sizes of their own, on the server or in `options`.
+func (o VolumeOutput) Size() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v *Volume) pulumi.StringPtrOutput { return v.Size }).(pulumi.StringPtrOutput)
 }
 
 type VolumeArrayOutput struct{ *pulumi.OutputState }

@@ -16,7 +16,8 @@
 // GET / answers with greeting, host name and version; /env with its
 // environment; /crash exits with code 3; /eat?mib=N takes memory; /health with
 // 200, or whatever /health?be=STATUS has said; /slow?ms=N after so long; /bytes?mib=N
-// with so much; /client with the address that the call came from. A datagram to the same port is answered
+// with so much; /client with the address that the call came from; /burn?ms=N after it has used the processor
+// for so long; /metrics with web_queue_length, which /queue?length=N sets, and web_requests_total. A datagram to the same port is answered
 // with the host name.
 package main
 
@@ -145,12 +146,24 @@ func serve(ctx context.Context, listen, greeting string) {
 	mux.HandleFunc("/client", func(w http.ResponseWriter, r *http.Request) {
 		_, _ = fmt.Fprintln(w, r.RemoteAddr)
 	})
+	mux.HandleFunc("/burn", func(_ http.ResponseWriter, r *http.Request) {
+		for end := time.Now().Add(time.Duration(number(r.FormValue("ms"))) * time.Millisecond); time.Now().Before(end); {
+		}
+	})
+	var queue, requests atomic.Int64
+	mux.HandleFunc("/queue", func(_ http.ResponseWriter, r *http.Request) { queue.Store(int64(number(r.FormValue("length")))) })
+	mux.HandleFunc("/metrics", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = fmt.Fprintf(w, "# TYPE web_queue_length gauge\nweb_queue_length %d\n# TYPE web_requests_total counter\nweb_requests_total %d\n", queue.Load(), requests.Load())
+	})
 	datagrams, err := net.ListenPacket("udp", listen)
 	if err != nil {
 		log.Fatal(err)
 	}
 	go answer(datagrams, hostname)
-	server := &http.Server{Addr: listen, Handler: mux}
+	server := &http.Server{Addr: listen, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests.Add(1)
+		mux.ServeHTTP(w, r)
+	})}
 	// What has begun is answered before the program ends.
 	answered := make(chan struct{})
 	context.AfterFunc(ctx, func() {
