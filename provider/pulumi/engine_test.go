@@ -146,7 +146,7 @@ func TestEngineLifecycle(t *testing.T) {
 	e.lacks(preview.StdOut, "whispered", "hushed", "t0ken")
 	out, _ := e.up()
 	e.lacks(out+e.state(), "whispered", "hushed", "t0ken")
-	e.contains(e.state(), `"id": "id-n"`, `"size": "1024MiB"`)
+	e.contains(e.state(), `"id":"id-n"`, `"size":"1024MiB"`)
 	if diff := cmp.Diff([]string{"hushed"}, e.world.Passwords); diff != "" {
 		t.Error(diff)
 	}

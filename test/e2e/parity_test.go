@@ -83,7 +83,9 @@ func parityProgram(endpoint, archive string) program {
 		{"image", "web", map[string]any{"cluster": home, "name": "web", "archive": archive}},
 		{"network", "back", map[string]any{"cluster": home, "name": "back"}},
 		{"volume", "rows", map[string]any{"cluster": home, "name": "rows", "retain_on_destroy": false}},
+		{"secret", "key", map[string]any{"cluster": home, "name": "key", "value": "hush, one", "version": 1}},
 		{"service", "web", map[string]any{
+			"secrets": []any{map[string]any{"secret": "${secret.key.name}"}},
 			"cluster": home, "name": "web", "image": "${image.web.reference}", "networks": []any{"${network.back.name}"},
 			"mounts": []any{map[string]any{"volume": "${volume.rows.name}", "path": "/data"}},
 			"ports":  []any{map[string]any{"target": 8080}}, "env": map[string]any{"GREETING": "hello"},
@@ -96,11 +98,11 @@ var parity = []scenario{
 	{
 		name: "what is not known yet is in the plan",
 		do:   func(t *testing.T, s side, p program) report { return s.plan(t, p) },
-		want: acts{"cluster.home": "create", "image.web": "create", "network.back": "create", "volume.rows": "create", "service.web": "create"},
+		want: acts{"cluster.home": "create", "image.web": "create", "network.back": "create", "volume.rows": "create", "secret.key": "create", "service.web": "create"},
 	},
 	{
 		name: "create",
-		want: acts{"cluster.home": "create", "image.web": "create", "network.back": "create", "volume.rows": "create", "service.web": "create"},
+		want: acts{"cluster.home": "create", "image.web": "create", "network.back": "create", "volume.rows": "create", "secret.key": "create", "service.web": "create"},
 	},
 	{name: "no change"},
 	{
@@ -111,6 +113,11 @@ var parity = []scenario{
 		name:   "change in place",
 		change: with("service.web", map[string]any{"env": map[string]any{"GREETING": "changed"}, "replicas": 1}),
 		want:   acts{"service.web": "update"}, lasts: true,
+	},
+	{
+		name:   "a secret changes",
+		change: with("secret.key", map[string]any{"value": "hush, two", "version": 2}),
+		want:   acts{"secret.key": "update"}, lasts: true,
 	},
 	{
 		name:   "what the definition refuses",
@@ -281,7 +288,7 @@ func TestParity(t *testing.T) {
 		for _, s := range sides {
 			r := s.destroy(t)
 			place := func(address string) int { return slices.Index(r.deletes, address) }
-			if r.failed || len(r.deletes) != 6 || place("cluster.home") != 5 || place("service.web") > place("network.back") || place("service.web") > place("volume.rows") {
+			if r.failed || len(r.deletes) != 7 || place("cluster.home") != 6 || place("service.web") > place("secret.key") || place("service.web") > place("network.back") || place("service.web") > place("volume.rows") {
 				t.Errorf("%s removes %v\n%s", s.name, r.deletes, r.all)
 			}
 			if left := s.containers(t, "web"); len(left) > 0 {
@@ -310,6 +317,11 @@ func (c *scenario) run(t *testing.T, sides []side, archive string, step func(pro
 	}
 	if diff := cmp.Diff(reports[0].errors, reports[1].errors); diff != "" && !c.unlike {
 		t.Errorf("the errors differ (-terraform +pulumi)\n%s", diff)
+	}
+	for i, s := range sides {
+		if strings.Contains(s.text(t)+reports[i].all, "hush") {
+			t.Errorf("%s shows a secret", s.name)
+		}
 	}
 	if t.Failed() || c.name == parity[0].name {
 		return

@@ -35,6 +35,7 @@ func TestPulumiCluster(t *testing.T) {
 	settings := auto.ConfigMap{
 		"machines":      {Value: marshal(t, machines)},
 		"databaseImage": {Value: archive}, "databasePort": {Value: "8080"}, "databasePath": {Value: "/data"}, "webImage": {Value: archive},
+		"databasePassword": {Value: "hush", Secret: true},
 	}
 	if err := stack.SetAllConfig(t.Context(), settings); err != nil {
 		t.Fatal(err)
@@ -46,7 +47,7 @@ func TestPulumiCluster(t *testing.T) {
 			t.Errorf("destroy: %v", err)
 		}
 	})
-	if r, err := stack.Preview(t.Context()); err != nil || r.ChangeSummary["create"] != 8 {
+	if r, err := stack.Preview(t.Context()); err != nil || r.ChangeSummary["create"] != 9 {
 		t.Fatalf("the preview: %v (%v)", r.ChangeSummary, err)
 	}
 	if _, err := stack.Up(t.Context()); err != nil {

@@ -6,7 +6,9 @@ package pulumitest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,8 +33,8 @@ type Options struct {
 	Env map[string]string
 }
 
-// Stack makes a stack, or opens it where it is there already. The plugin is
-// found in build/bin.
+// Stack makes a stack, or opens it where it is there already. The plugin is that
+// of build/bin, in the place where `make install` puts it.
 func Stack(ctx context.Context, o Options) (auto.Stack, error) {
 	command, err := find(o.Root)
 	if err != nil {
@@ -43,12 +45,10 @@ func Stack(ctx context.Context, o Options) (auto.Stack, error) {
 			return auto.Stack{}, err
 		}
 	}
-	bin, err := filepath.Abs(filepath.Join(o.Root, "build/bin"))
-	if err != nil {
-		return auto.Stack{}, err
+	if err := install(o); err != nil {
+		return auto.Stack{}, fmt.Errorf("install the plugin: %w", err)
 	}
 	env := map[string]string{
-		"PATH":        bin + string(os.PathListSeparator) + os.Getenv("PATH"),
 		"PULUMI_HOME": filepath.Join(o.Dir, "home"), "PULUMI_BACKEND_URL": "file://" + filepath.Join(o.Dir, "state"),
 		"PULUMI_CONFIG_PASSPHRASE": "of a test", "PULUMI_SKIP_UPDATE_CHECK": "true", "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
 	}
@@ -58,6 +58,21 @@ func Stack(ctx context.Context, o Options) (auto.Stack, error) {
 	return auto.UpsertStackInlineSource(ctx, "dev", o.Project, o.Program, auto.Pulumi(command), auto.EnvVars(env),
 		auto.WorkDir(filepath.Join(o.Dir, "work")), auto.PulumiHome(filepath.Join(o.Dir, "home")),
 		auto.Project(workspace.Project{Name: tokens.PackageName(o.Project), Runtime: workspace.NewProjectRuntimeInfo("go", nil)}))
+}
+
+func install(o Options) error {
+	plugin, err := filepath.Abs(filepath.Join(o.Root, "build/bin/pulumi-resource-skerry"))
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(o.Dir, "home/plugins/resource-skerry-v0.1.0")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := os.Symlink(plugin, filepath.Join(dir, "pulumi-resource-skerry")); !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
 }
 
 // find gives the CLI, which is built where it isn't there yet.

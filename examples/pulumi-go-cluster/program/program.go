@@ -1,6 +1,6 @@
 // Package program is a cluster: nodes in a loop, a network of its own for what
-// belongs together, a database whose data outlives it, and a web service that
-// depends on it.
+// belongs together, a database whose data outlives it and whose password nobody
+// else gets, and a web service that depends on it.
 package program
 
 import (
@@ -78,11 +78,20 @@ func machines(ctx *pulumi.Context, settings *config.Config) (pulumi.StringArray,
 	return endpoints, nil
 }
 
-// database runs the database, with its data on a volume.
+// database runs the database, with its data on a volume and its password in a
+// file that only it can read.
 func database(ctx *pulumi.Context, settings *config.Config, home *skerry.Cluster, backend *skerry.Network) (*skerry.Service, error) {
 	rows, err := skerry.NewVolume(ctx, "rows", &skerry.VolumeArgs{
 		Cluster: home.Endpoint,
 		Name:    pulumi.String("rows"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	password, err := skerry.NewSecret(ctx, "password", &skerry.SecretArgs{
+		Cluster: home.Endpoint,
+		Name:    pulumi.String("database-password"),
+		Value:   settings.RequireSecret("databasePassword"),
 	})
 	if err != nil {
 		return nil, err
@@ -96,6 +105,8 @@ func database(ctx *pulumi.Context, settings *config.Config, home *skerry.Cluster
 		Name:      pulumi.String("database"),
 		Image:     reference,
 		Networks:  pulumi.StringArray{backend.Name},
+		Env:       pulumi.StringMap{"POSTGRES_PASSWORD_FILE": pulumi.String("/run/secrets/database-password")},
+		Secrets:   skerry.ServiceSecretMountArray{&skerry.ServiceSecretMountArgs{Secret: password.Name}},
 		Mounts:    skerry.ServiceMountArray{&skerry.ServiceMountArgs{Volume: rows.Name, Path: pulumi.String(settings.Require("databasePath"))}},
 		Resources: &skerry.ServiceReservationArgs{Cpu: pulumi.String("100m"), Memory: pulumi.String("128MiB")},
 		Health: &skerry.ServiceHealthArgs{Readiness: &skerry.ServiceProbeArgs{
