@@ -1,9 +1,9 @@
 package rollout_test
 
 import (
+	"slices"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
+	"time"
 
 	"github.com/skerry-io/skerry/controlplane/rollout"
 	"github.com/skerry-io/skerry/resources"
@@ -31,37 +31,33 @@ func TestStatusTellsWhatFailed(t *testing.T) {
 	}
 }
 
-// A node was lost in a rollout and has come back with its old replica, while the
-// new one waits for what that has: the old one goes, unless the new one has to
-// start first.
-func TestTheOldReplicaGoesWhereTheNewOneWaitsForIt(t *testing.T) {
+// The node of the old replica was lost, and has come back: the new one, which was
+// made meanwhile, waits for the volume that the old one has.
+func TestAReplicaGivesItsVolumeToItsSuccessor(t *testing.T) {
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	mounting := func(image, volume string) resources.Template {
+		return resources.Template{Image: image, Mounts: []resources.Mount{{Volume: volume, Path: "/data"}}}
+	}
 	for _, c := range []struct {
-		order string
-		want  []rollout.Action
+		name, order, has string
+		stops            bool
 	}{
-		{resources.StopFirst, []rollout.Action{{Do: rollout.Stop, Replica: "0a"}}},
-		{resources.StartFirst, nil},
+		{"the same volume", resources.StopFirst, "rows", true},
+		{"another volume", resources.StopFirst, "other", false},
+		{"a volume that both may mount", resources.StartFirst, "rows", false},
 	} {
-		t.Run(c.order, func(t *testing.T) {
-			r := newToy(resources.Service{Replicas: 1, Update: resources.Update{Order: c.order}}, 1, 1)
-			r.service.Revision = 2
-			r.service.Stable = &resources.Revision{Number: 1, Template: template(1)}
-			r.service.Rollout.Began, r.service.Rollout.Progress = r.view.Now, r.view.Now
-			r.replicas = []resources.Replica{
-				{ID: "0a", Slot: 0, Revision: 1, Node: "n1", Wanted: true, Template: template(1)},
-				{ID: "0b", Slot: 0, Revision: 2, Wanted: true, Template: template(2), Waiting: "a volume has a single writer", MayWait: true},
-			}
-			r.service.Service.Template = template(2)
-			r.view.Seen["0a"] = resources.ReplicaStatus{ID: "0a", State: resources.ReplicaRunning}
-			var stops []rollout.Action
-			for _, a := range rollout.Plan(r.service, r.replicas, r.view).Actions {
-				if a.Do == rollout.Stop {
-					stops = append(stops, a)
-				}
-			}
-			if diff := cmp.Diff(c.want, stops); diff != "" {
-				t.Error(diff)
-			}
-		})
+		service := resources.Service{Name: "db", Replicas: 1, Template: mounting("db:2", "rows"), Update: resources.Update{Order: c.order}}
+		replicas := []resources.Replica{
+			{ID: "old", Service: "db", Revision: 1, Node: "n1", Wanted: true, Template: mounting("db:1", c.has)},
+			{ID: "new", Service: "db", Revision: 2, Wanted: true, Template: service.Template, Waiting: "volume rows has a single writer", MayWait: true},
+		}
+		view := rollout.View{Now: now, Since: now, Nodes: map[resources.NodeID]resources.NodeInfo{"n1": {}}, Seen: rollout.Seen{
+			"old": {ID: "old", State: resources.ReplicaRunning},
+		}}
+		d := rollout.Plan(resources.ServiceRecord{Service: service, Revision: 2}, replicas, view)
+		stops := slices.ContainsFunc(d.Actions, func(a rollout.Action) bool { return a.Do == rollout.Stop && a.Replica == "old" })
+		if stops != c.stops {
+			t.Errorf("%s: the plan is %+v", c.name, d.Actions)
+		}
 	}
 }

@@ -125,18 +125,24 @@ func (s *survey) needless(l slot) []int {
 	}
 	old := s.bestFirst(l.old)
 	if len(l.current) > 0 && !s.failing() {
-		if r := s.replicas[s.bestFirst(l.current)[0]]; r.proven || s.needsRoom(r) || s.waitsForOld(r) {
+		if r := s.replicas[s.bestFirst(l.current)[0]]; r.proven || s.needsRoom(r) || s.needsVolume(r, l) {
 			return append(rest, old...)
 		}
 	}
 	return append(rest, old[1:]...)
 }
 
-// waitsForOld is true for a replica that finds no place, maybe because of what the
-// old one in its slot has, such as a volume; and where the old one would have gone
-// first, had its node not been lost for a while.
-func (s *survey) waitsForOld(r replica) bool {
-	return r.Node == "" && r.Waiting != "" && s.update.Order != resources.StartFirst
+// needsVolume is true for a replica without a node that waits for what an old one in
+// its slot has: both are there where that one's node was lost, and has come back.
+func (s *survey) needsVolume(waiting replica, l slot) bool {
+	if waiting.Node != "" || s.update.Order == resources.StartFirst {
+		return false
+	}
+	wanted := waiting.Template.VolumeNames()
+	return slices.ContainsFunc(l.old, func(i int) bool {
+		has := s.replicas[i].Template.VolumeNames()
+		return slices.ContainsFunc(wanted, func(name string) bool { return slices.Contains(has, name) })
+	})
 }
 
 // bestFirst sorts replicas by how far they are. Of two that are as far, the
