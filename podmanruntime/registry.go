@@ -108,7 +108,7 @@ func (r *Runtime) listener() (pid int, name string, err error) {
 	}
 	connected, err := net.Dial("unix", at.Path)
 	if err != nil {
-		return 0, "", nil //nolint:nilerr // it does not run
+		return 0, "", nil // it does not run
 	}
 	defer connected.Close() //nolint:errcheck // nothing was sent
 	socket, _ := connected.(*net.UnixConn)

@@ -139,7 +139,7 @@ func testMountedVolume(t *testing.T, n node) {
 	}
 	r := resources.Replica{Template: resources.Template{Image: n.image}}
 	for range 2 {
-		at, release, err := n.MountVolume(t.Context(), bound("reached", dir), r)
+		at, _, err := n.MountVolume(t.Context(), bound("reached", dir), r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -147,7 +147,8 @@ func testMountedVolume(t *testing.T, n node) {
 			t.Errorf("it holds %q", text)
 		}
 		// An agent that ends leaves it mounted; the next one finds it so.
-		if _, release, err = n.MountVolume(t.Context(), bound("reached", dir), r); err != nil {
+		_, release, err := n.MountVolume(t.Context(), bound("reached", dir), r)
+		if err != nil {
 			t.Fatal(err)
 		}
 		if err := release(t.Context()); err != nil {

@@ -49,7 +49,7 @@ var configFile = definition.Resource[*Connections, ConfigFile]{
 			p.Addf("source", "is given beside content; leave one of them out")
 		}
 		if resources.Bytes(len(f.Content)) > resources.MaxContent {
-			p.Addf("content", "has %d bytes; %s is the most", len(f.Content), resources.Bytes(resources.MaxContent))
+			p.Addf("content", "has %d bytes; %s is the most", len(f.Content), resources.MaxContent)
 		}
 		return p
 	},
@@ -85,7 +85,7 @@ func (f *ConfigFile) read() ([]byte, error) {
 	}
 	about, err := os.Stat(f.Source)
 	if err == nil && resources.Bytes(about.Size()) > resources.MaxContent {
-		err = fmt.Errorf("%s has %d bytes; %s is the most", f.Source, about.Size(), resources.Bytes(resources.MaxContent))
+		err = fmt.Errorf("%s has %d bytes; %s is the most", f.Source, about.Size(), resources.MaxContent)
 	}
 	if err != nil {
 		return nil, err

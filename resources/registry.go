@@ -66,10 +66,9 @@ func MirrorHost(mirror string) string {
 func validateRegistries(p *Problems, registries map[string]RegistryAccess) {
 	for _, host := range sortedKeys(registries) {
 		r, at := registries[host], fmt.Sprintf("registries[%q]", host)
-		switch {
-		case host == Registry:
+		if host == Registry {
 			p.Addf(at, "is the cluster's own registry, which needs no settings; leave it out")
-		default:
+		} else {
 			checkPattern(p, at, host, registryPattern, "the host of a registry, like docker.io or registry.lan:5000")
 		}
 		for i, mirror := range r.Mirrors {

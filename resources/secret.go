@@ -71,7 +71,7 @@ func (s *Secret) Validate() Problems {
 
 func checkSize(p *Problems, at string, size int) {
 	if Bytes(size) > MaxContent {
-		p.Addf(at, "has %d bytes; %s is the most", size, Bytes(MaxContent))
+		p.Addf(at, "has %d bytes; %s is the most", size, MaxContent)
 	}
 }
 

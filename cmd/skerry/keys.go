@@ -23,7 +23,7 @@ func (p places) keysFile() string { return filepath.Join(p.data, agent.PKIDir, "
 // the first time: whoever is a member of the store has them.
 func (m member) fetchKeys(ctx context.Context, p places, cluster resources.ClusterConfig) error {
 	if _, err := os.Stat(p.etcd()); m.alone || len(cluster.Server.Join) == 0 || !errors.Is(err, fs.ErrNotExist) {
-		return nil //nolint:nilerr // it is a member already
+		return nil // it is a member already
 	}
 	c, err := agent.Credentials(p.data)
 	if err != nil {

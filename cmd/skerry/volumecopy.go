@@ -78,14 +78,14 @@ func copyFrom(c *cobra.Command, control *client.Server, source place, target str
 		sent := make(chan error, 1)
 		go func() {
 			err := control.CopyFromVolume(ctx, source.volume, source.path, pause, io.MultiWriter(in, p))
-			in.CloseWithError(err) //nolint:errcheck // it never fails
+			in.CloseWithError(err)
 			sent <- err
 		}()
 		err := backup.Place(out, root, name, func(fs.FileInfo) backup.Owner { return backup.Owner{UID: -1, GID: -1} })
 		if err == nil {
 			return <-sent
 		}
-		out.CloseWithError(err) //nolint:errcheck // it never fails
+		out.CloseWithError(err)
 		cancel()
 		// Whatever broke the copy there is what is wrong with it here.
 		if failed := <-sent; failed != nil && errors.Is(err, backup.ErrBroken) {
@@ -113,7 +113,7 @@ func copyTo(c *cobra.Command, control *client.Server, source string, target plac
 		defer out.Close() //nolint:errcheck // it ends whoever writes
 		go func() {
 			err := backup.WritePath(io.MultiWriter(in, p), filepath.Dir(path), filepath.Base(path), filepath.Base(path), &backup.About{})
-			in.CloseWithError(err) //nolint:errcheck // it never fails
+			in.CloseWithError(err)
 		}()
 		return control.CopyToVolume(c.Context(), target.volume, target.path, pause, out)
 	})

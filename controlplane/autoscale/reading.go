@@ -56,7 +56,7 @@ func (in *Input) tally(i int, s Signal, now time.Time) tally {
 // read finds out how many replicas one signal asks for.
 func (in *Input) read(i int, s Signal, now time.Time) resources.ScaleReading {
 	if s.outside() {
-		return in.readOutside(i, s, now)
+		return in.readOutside(i, s)
 	}
 	r := resources.ScaleReading{Name: s.Name, Target: in.target(s), Wants: in.Count}
 	t := in.tally(i, s, now)
@@ -137,7 +137,7 @@ func (in *Input) readTotal(r *resources.ScaleReading, m *resources.Metric, t tal
 }
 
 // readOutside takes a value that does not come from the replicas.
-func (in *Input) readOutside(i int, s Signal, now time.Time) resources.ScaleReading {
+func (in *Input) readOutside(i int, s Signal) resources.ScaleReading {
 	r := resources.ScaleReading{Name: s.Name, Target: in.target(s), Wants: in.Count}
 	value := math.NaN()
 	if i < len(in.Outside) {

@@ -71,7 +71,12 @@ func (e *engine) serve() int {
 	if err != nil {
 		e.Fatal(err)
 	}
-	e.Cleanup(func() { close(cancel); <-handle.Done })
+	e.Cleanup(func() {
+		close(cancel)
+		if err := <-handle.Done; err != nil {
+			e.Error(err)
+		}
+	})
 	return handle.Port
 }
 

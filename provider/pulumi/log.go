@@ -65,7 +65,7 @@ func (l *Log) tell(ctx context.Context, level slog.Level, at, text string) {
 	}
 }
 
-// Enabled, Handle, WithAttrs and WithGroup are slog.Handler.
+// Enabled is slog.Handler's, as are Handle, WithAttrs and WithGroup.
 func (l *Log) Enabled(context.Context, slog.Level) bool { return true }
 
 // Handle sends a record to the engine as one line.

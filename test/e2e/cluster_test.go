@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -112,7 +111,7 @@ func TestCluster(t *testing.T) {
 	})
 	step("the leader is lost", func(t *testing.T) {
 		began := time.Now()
-		hosts[0].End(t, syscall.SIGKILL)
+		hosts[0].End(os.Kill)
 		control := controlOf(t, hosts[1:3]...)
 		for {
 			status, err := control.Cluster(t.Context())
@@ -160,8 +159,8 @@ func TestCluster(t *testing.T) {
 		if err := group.Wait(); err != nil {
 			t.Fatal(err)
 		}
-		hosts[1].End(t, syscall.SIGKILL)
-		hosts[2].End(t, syscall.SIGKILL)
+		hosts[1].End(os.Kill)
+		hosts[2].End(os.Kill)
 		members(1)
 		if count := allRun(t, control); count[hosts[1].Node(t)]+count[hosts[2].Node(t)] > 0 {
 			t.Errorf("replicas run on %v", count)
@@ -195,7 +194,7 @@ func TestCluster(t *testing.T) {
 		tf.Apply(t)
 		file := filepath.Join(t.TempDir(), "snapshot")
 		hosts[1].skerry(t, "cluster", "snapshot", "save", file, "--endpoint", "unix://"+filepath.Join(hosts[1].Dir, "run", "server.sock"))
-		hosts[1].End(t, syscall.SIGKILL)
+		hosts[1].End(os.Kill)
 		hosts[2].skerry(t, "cluster", "snapshot", "restore", file,
 			"--data", filepath.Join(hosts[2].Dir, "data"), "--run", filepath.Join(hosts[2].Dir, "run"))
 		services, err := controlOf(t, hosts[2]).Services(t.Context())

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -120,7 +119,7 @@ func (l *ledger) check(t *testing.T) {
 		t.Fatal(err)
 	}
 	there := map[int]int{}
-	for _, line := range strings.Fields(out) {
+	for line := range strings.FieldsSeq(out) {
 		n, err := strconv.Atoi(line)
 		if err != nil {
 			t.Fatal(err)
@@ -215,7 +214,7 @@ func TestDatabase(t *testing.T) {
 		}
 	})
 	step("the agent is killed", func(t *testing.T) {
-		hosts[1].End(t, syscall.SIGKILL)
+		hosts[1].End(os.Kill)
 		hosts[1].Start(t)
 	})
 	step("the node loses power", func(t *testing.T) {

@@ -160,7 +160,8 @@ func TestServices(t *testing.T) {
 		d.crash(t)
 		d.answers(t, "version 2")
 		// Who follows the log reads on with the next run.
-		for line := followed(t); !strings.Contains(line, "listening on :8080"); line = followed(t) {
+		for !strings.Contains(followed(t), "listening on :8080") {
+			continue
 		}
 		if said := d.says(t, []string{"logs", "--previous", "web"}); strings.Count(said, "listening on :8080") != 1 {
 			t.Errorf("the log of the previous run is %q", said)

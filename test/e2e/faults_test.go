@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -42,7 +42,7 @@ type faulty struct {
 func TestFaults(t *testing.T) {
 	bed := testbed.New(t, skerry(), 6)
 	for _, h := range bed.Hosts[:3] {
-		h.End(t, syscall.SIGTERM)
+		h.End(os.Interrupt)
 		h.SmallDisk(t, resources.GiB)
 	}
 	testbed.Start(t, bed.Hosts[:3]...)
@@ -453,7 +453,7 @@ func (f *faulty) leaderStalls(t *testing.T) {
 // leaderAway: the others go on with the rollout.
 func (f *faulty) leaderAway(t *testing.T) {
 	leader := f.leader(t)
-	leader.End(t, syscall.SIGKILL)
+	leader.End(os.Kill)
 	f.without(t, func() { f.settles(t) }, leader)
 	leader.Start(t)
 }

@@ -152,7 +152,7 @@ func TestTwoNodes(t *testing.T) {
 	})
 	step("a volume of the NFS server is backed up and restored through its writer's node", func(t *testing.T) {
 		n.skerry(t, one, "volume backup rows /root/rows.tar.zst --pause")
-		n.runsOn(t, one, "keeper", "two")
+		n.keeperRunsOn(t, one, "two")
 		before := len(r.written)
 		r.write(t)
 		n.skerry(t, one, "volume cp rows:keeper/rows /root/rows")
@@ -160,7 +160,7 @@ func TestTwoNodes(t *testing.T) {
 			t.Errorf("the copy has %v", said)
 		}
 		n.skerry(t, one, "volume restore rows /root/rows.tar.zst")
-		n.runsOn(t, one, "keeper", "two")
+		n.keeperRunsOn(t, one, "two")
 		r.written = r.written[:before]
 		r.check(t)
 	})
@@ -224,7 +224,7 @@ func TestTwoNodes(t *testing.T) {
 			t.Errorf("a second writer on the other node: %s", out)
 		}
 		n.skerry(t, one, "node forget two")
-		n.runsOn(t, one, "keeper", "one")
+		n.keeperRunsOn(t, one, "one")
 		r.write(t)
 	})
 	step("a node that was down asks before it writes again", func(t *testing.T) {
@@ -238,7 +238,7 @@ func TestTwoNodes(t *testing.T) {
 			t.Errorf("the writer was started, and nobody has said that it is one still: %s", out)
 		}
 		n.on(t, one, "systemctl start skerry-server")
-		n.runsOn(t, one, "keeper", "one")
+		n.keeperRunsOn(t, one, "one")
 		r.write(t)
 	})
 	step("an apply brings the worker back", func(t *testing.T) {
@@ -328,9 +328,10 @@ func (n *nodeTest) nodesOf(t *testing.T, server, service string) map[string]stri
 	return on
 }
 
-// runsOn returns once the only replica of a service runs on the node.
-func (n *nodeTest) runsOn(t *testing.T, server, service, node string) {
+// keeperRunsOn returns once the only replica of the service keeper runs on the node.
+func (n *nodeTest) keeperRunsOn(t *testing.T, server, node string) {
 	t.Helper()
+	const service = "keeper"
 	eventually(t, service+" runs on node "+node, func() (string, bool) {
 		out, err := n.host.SSH(t.Context(), n.key, server, "skerry replicas "+service).CombinedOutput()
 		lines := strings.Split(strings.TrimSpace(string(out)), "\n")

@@ -144,11 +144,7 @@ func TestRegistries(t *testing.T) {
 			t.Logf("%d files in %s", files, dir)
 			found = append(found, hits...)
 		}
-		logs, err := os.ReadFile(d.Logs())
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, one := range append(found, searchText("the log", logs, values)...) {
+		for _, one := range append(found, searchText("the log", d.Logs(t), values)...) {
 			t.Error(one)
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -230,11 +231,8 @@ func searchText(where string, text []byte, values map[string]string) (found []st
 func (s *secretsTest) nowhere(t *testing.T) {
 	t.Helper()
 	all := map[string]string{}
-	for _, values := range []map[string]string{s.past, s.onlyIn} {
-		for value, name := range values {
-			all[value] = name
-		}
-	}
+	maps.Copy(all, s.past)
+	maps.Copy(all, s.onlyIn)
 	plan := filepath.Join(s.tf.Dir, "saved.plan")
 	s.tf.Run(t, "plan", "-out="+plan)
 	shown, err := s.tf.Command(t.Context(), "show", "-json", plan).Output()
@@ -256,11 +254,7 @@ func (s *secretsTest) nowhere(t *testing.T) {
 		if hits := look(h.Podman.Dir(), s.onlyIn); (len(hits) > 0) != (i == 1) {
 			t.Errorf("host %d: the environment is in %q", i, hits)
 		}
-		text := h.Logs()
-		if text == "" {
-			t.Fatal("the host has no log")
-		}
-		found = append(found, searchText("the log", []byte(text), all)...)
+		found = append(found, searchText("the log", h.Logs(t), all)...)
 	}
 	processes, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
@@ -370,7 +364,7 @@ func TestSecrets(t *testing.T) {
 		if err != nil || bytes.Equal(before, after) || bytes.Count(after, []byte(`"secret"`)) != 1 {
 			t.Errorf("the file of the keys: %v", err)
 		}
-		s.hosts[0].End(t, syscall.SIGKILL)
+		s.hosts[0].End(os.Kill)
 		s.hosts[0].Start(t)
 		s.tf.Settled(t)
 	})

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/skerry-io/skerry/test/images"
@@ -94,7 +93,7 @@ func TestSharedVolume(t *testing.T) {
 		}
 	})
 	step("a node that lost its power asks a server before it writes", func(t *testing.T) {
-		hosts[0].End(t, syscall.SIGKILL)
+		hosts[0].End(os.Kill)
 		hosts[1].PowerOff(t)
 		hosts[1].PowerOn(t)
 		eventually(t, "the replica without a volume runs again", func() (string, bool) { return "", running(hosts[1], "watcher") })

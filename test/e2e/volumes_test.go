@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -119,7 +118,7 @@ func TestVolumes(t *testing.T) {
 		}
 	})
 	step("the agent is killed", func(*testing.T) {
-		hosts[1].End(t, syscall.SIGKILL)
+		hosts[1].End(os.Kill)
 		hosts[1].Start(t)
 	})
 	step("the node loses power, and the replica waits for it", func(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -52,9 +53,7 @@ func Stack(ctx context.Context, o Options) (auto.Stack, error) {
 		"PULUMI_HOME": filepath.Join(o.Dir, "home"), "PULUMI_BACKEND_URL": "file://" + filepath.Join(o.Dir, "state"),
 		"PULUMI_CONFIG_PASSPHRASE": "of a test", "PULUMI_SKIP_UPDATE_CHECK": "true", "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
 	}
-	for name, value := range o.Env {
-		env[name] = value
-	}
+	maps.Copy(env, o.Env)
 	return auto.UpsertStackInlineSource(ctx, "dev", o.Project, o.Program, auto.Pulumi(command), auto.EnvVars(env),
 		auto.WorkDir(filepath.Join(o.Dir, "work")), auto.PulumiHome(filepath.Join(o.Dir, "home")),
 		auto.Project(workspace.Project{Name: tokens.PackageName(o.Project), Runtime: workspace.NewProjectRuntimeInfo("go", nil)}))

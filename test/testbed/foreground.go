@@ -2,7 +2,6 @@ package testbed
 
 import (
 	"bufio"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,7 +19,7 @@ type foreground struct {
 	host    *Host
 	args    []string
 	process *exec.Cmd
-	logs    string
+	file    string
 }
 
 // boot starts it, and waits until it says its endpoint: its agent answers by then.
@@ -35,7 +34,7 @@ func (f *foreground) boot(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	logs, err := os.OpenFile(f.logs, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	logs, err := os.OpenFile(f.file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,10 +99,4 @@ func (f *foreground) signal(t testing.TB, unit Unit, s syscall.Signal) {
 
 func (f *foreground) pid(Unit) int { return f.process.Process.Pid }
 
-func (f *foreground) log() string {
-	text, err := os.ReadFile(f.logs)
-	if err != nil {
-		return ""
-	}
-	return fmt.Sprintf("skerry dev in %s said:\n%s", f.host.Podman.Namespace, text)
-}
+func (f *foreground) logs() string { return f.file }

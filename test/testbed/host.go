@@ -24,6 +24,7 @@ type Host struct {
 	// Dir is what skerry keeps there; it outlives a power cut.
 	Dir string
 
+	t       testing.TB
 	program string
 	runs    processes
 	bed     *Bed
@@ -39,8 +40,8 @@ type processes interface {
 	end(t testing.TB, s syscall.Signal, all ...Unit)
 	signal(t testing.TB, unit Unit, s syscall.Signal)
 	pid(unit Unit) int
-	// log is what they have said.
-	log() string
+	// logs is the file of what they have said.
+	logs() string
 }
 
 // NewHost makes a host that stands alone: `skerry dev`, with more arguments, over
@@ -48,13 +49,13 @@ type processes interface {
 func NewHost(t testing.TB, program string, args ...string) *Host {
 	t.Helper()
 	h := newHost(t, program)
-	h.runs = &foreground{host: h, args: args, logs: filepath.Join(t.TempDir(), "skerry.log")}
+	h.runs = &foreground{host: h, args: args, file: filepath.Join(t.TempDir(), "skerry.log")}
 	return h
 }
 
 func newHost(t testing.TB, program string) *Host {
 	t.Helper()
-	h := &Host{Podman: podmantest.StartService(t), program: program}
+	h := &Host{Podman: podmantest.StartService(t), t: t, program: program}
 	// Not t.TempDir: the path of a unix socket is short.
 	dir, err := os.MkdirTemp("", "skerry-dev") //nolint:usetesting // see above
 	if err != nil {
@@ -64,8 +65,8 @@ func newHost(t testing.TB, program string) *Host {
 	t.Cleanup(func() {
 		h.runs.end(t, syscall.SIGTERM, all...)
 		h.forget(t)
-		if t.Failed() {
-			t.Log(h.runs.log())
+		if text, err := os.ReadFile(h.runs.logs()); err == nil && t.Failed() {
+			t.Logf("skerry in %s said:\n%s", h.Podman.Namespace, text)
 		}
 		syscall.Unmount(filepath.Join(dir, "data"), syscall.MNT_DETACH) //nolint:errcheck // it may be none: see SmallDisk
 		os.RemoveAll(dir)                                               //nolint:errcheck // a directory in the temporary directory
@@ -94,9 +95,12 @@ func Start(t testing.TB, hosts ...*Host) {
 
 // End ends agent and server with a signal, if they run, until the next Start. The
 // containers run on.
-func (h *Host) End(t testing.TB, signal syscall.Signal) {
-	t.Helper()
-	h.runs.end(t, signal, control...)
+func (h *Host) End(signal os.Signal) {
+	end := syscall.SIGTERM
+	if signal == os.Kill {
+		end = syscall.SIGKILL
+	}
+	h.runs.end(h.t, end, control...)
 }
 
 // Kill kills a unit, if it runs there; the host starts it again after a second.
@@ -156,7 +160,14 @@ func (h *Host) registriesConf() string {
 }
 
 // Logs is what skerry on the host has said.
-func (h *Host) Logs() string { return h.runs.log() }
+func (h *Host) Logs(t testing.TB) []byte {
+	t.Helper()
+	text, err := os.ReadFile(h.runs.logs())
+	if err != nil || len(text) == 0 {
+		t.Fatalf("read what skerry in %s has said: %v", h.Podman.Namespace, err)
+	}
+	return text
+}
 
 // forget loses what is in memory only: the network namespaces of replicas, the
 // files beside them, their secrets, and what is mounted.

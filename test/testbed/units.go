@@ -70,7 +70,7 @@ start() {
 	if runs; then return; fi
 	rm -f $name.stopped
 	[ $name != server ] || rm -f "$RUN/server.sock"
-	setsid ./keep $name >>$name.log 2>&1 </dev/null &
+	setsid ./keep $name >>skerry.log 2>&1 </dev/null &
 	echo $! >$name.keeper
 	while [ "$wait$name" = 1server ] && ! [ -S "$RUN/server.sock" ]; do
 		runs || exit 1
@@ -113,7 +113,7 @@ func newUnits(t testing.TB, h *Host, name string) *units {
 	h.Endpoint = resources.Endpoint{Socket: filepath.Join(h.Dir, "run", "agent.sock"), Node: node.ID}.String()
 	data, run, network := filepath.Join(h.Dir, "data"), filepath.Join(h.Dir, "run"), filepath.Join(h.Dir, "run", "network")
 	for path, text := range map[string]string{
-		"systemctl": fakeSystemctl, "keep": keep, "journalctl": "#!/bin/sh\ntail -n 5 \"$UNITS/server.log\"\n",
+		"systemctl": fakeSystemctl, "keep": keep, "journalctl": "#!/bin/sh\ntail -n 5 \"$UNITS/skerry.log\"\n",
 		"agent.command": fmt.Sprintf("exec %s agent --data %s --run %s --podman %s --authorized-keys %s --registries-conf %s\n",
 			h.program, data, run, h.Podman.Socket, filepath.Join(h.Dir, "authorized_keys"), h.registriesConf()),
 		"server.command": fmt.Sprintf("exec %s server --data %s --run %s\n", h.program, data, run),
@@ -250,13 +250,5 @@ func (u *units) signal(t testing.TB, unit Unit, s syscall.Signal) {
 	}
 }
 
-// log gives what the units have said.
-func (u *units) log() string {
-	var said strings.Builder
-	for _, unit := range all {
-		if text, err := os.ReadFile(u.file(unit, "log")); err == nil && len(text) > 0 {
-			fmt.Fprintf(&said, "skerry %s in %s said:\n%s", unit, u.host.Podman.Namespace, text)
-		}
-	}
-	return said.String()
-}
+// logs is one file for all of them.
+func (u *units) logs() string { return filepath.Join(u.dir, "skerry.log") }

@@ -52,40 +52,41 @@ func forwardDrops(text []byte) ([]ForwardDrop, error) {
 	if err := json.Unmarshal(text, &listed); err != nil {
 		return nil, err
 	}
-	// at are the chains at the forward hook; true where they drop.
-	at := map[ForwardDrop]bool{}
+	at := map[ForwardDrop]*verdicts{}
 	for _, l := range listed.Nftables {
 		if c := l.Chain; c != nil && c.Hook == "forward" && c.Family != "ip6" && c.Family != "bridge" && (c.Family != Family || c.Table != Name) {
-			at[ForwardDrop{c.Family, c.Table, c.Name}] = c.Policy == "drop"
+			at[ForwardDrop{c.Family, c.Table, c.Name}] = &verdicts{drops: c.Policy == "drop"}
 		}
 	}
-	// accepted are the directions in which they accept replicas' packets.
-	accepted := map[ForwardDrop]map[string]bool{}
 	for _, l := range listed.Nftables {
-		r := l.Rule
-		if r == nil {
-			continue
-		}
-		chain := ForwardDrop{r.Family, r.Table, r.Chain}
-		if _, forwards := at[chain]; !forwards {
-			continue
-		}
-		at[chain] = at[chain] || dropsAll(r.Expr)
-		if direction := acceptsReplicas(r.Expr); direction != "" {
-			if accepted[chain] == nil {
-				accepted[chain] = map[string]bool{}
+		if r := l.Rule; r != nil {
+			if v := at[ForwardDrop{r.Family, r.Table, r.Chain}]; v != nil {
+				v.add(r.Expr)
 			}
-			accepted[chain][direction] = true
 		}
 	}
 	var drops []ForwardDrop
-	for chain, is := range at {
-		if is && len(accepted[chain]) < 2 {
+	for chain, v := range at {
+		if v.drops && (!v.from || !v.to) {
 			drops = append(drops, chain)
 		}
 	}
 	slices.SortFunc(drops, func(a, b ForwardDrop) int { return strings.Compare(a.String(), b.String()) })
 	return drops, nil
+}
+
+// verdicts are what a chain at the forward hook does: whether it drops what it
+// knows nothing of, and accepts what comes from replicas, and goes to them.
+type verdicts struct{ drops, from, to bool }
+
+func (v *verdicts) add(rule []map[string]json.RawMessage) {
+	v.drops = v.drops || dropsAll(rule)
+	switch acceptsReplicas(rule) {
+	case "iifname":
+		v.from = true
+	case "oifname":
+		v.to = true
+	}
 }
 
 // dropsAll is true for a rule that has a verdict, and no condition.

@@ -254,6 +254,7 @@ func burn(long time.Duration) {
 		return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 	}
 	for end := used() + long; used() < end; {
+		continue
 	}
 }
 
