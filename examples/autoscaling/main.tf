@@ -91,8 +91,3 @@ resource "skerry_service" "worker" {
     down    = { window = "15s" }
   }
 }
-
-output "replicas" {
-  description = "How many replicas there are, by service."
-  value       = { for s in [skerry_service.web, skerry_service.jobs, skerry_service.worker] : s.name => s.current_replicas }
-}

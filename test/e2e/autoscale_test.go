@@ -63,7 +63,7 @@ func TestAutoscale(t *testing.T) {
 
 	began = time.Now()
 	stop()
-	stop = s.load(t, 10, 1)
+	stop = s.load(t, 4, 0)
 	s.ask(t, 8082, "/queue?length=0")
 	for range 30 { // each of its replicas
 		s.ask(t, 8081, "/queue?length=1")
