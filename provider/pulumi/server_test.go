@@ -8,14 +8,12 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource/plugin"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/util/rpcutil/rpcerror"
-	"github.com/pulumi/pulumi/sdk/v3/go/pulumi/provider"
 	pulumirpc "github.com/pulumi/pulumi/sdk/v3/proto/go"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -37,8 +35,7 @@ const urnOfIt = "urn:pulumi:dev::project::test:index:Anything::it"
 func newServer(t *testing.T) *server {
 	t.Helper()
 	s := &server{T: t, world: definitiontest.NewWorld(), log: new(bytes.Buffer)}
-	log := &Log{engine: new(atomic.Pointer[provider.HostClient]), stderr: slog.NewTextHandler(s.log, nil)}
-	front, err := New(definitiontest.Provider(t, s.world), "1.2.3", log)
+	front, err := New(definitiontest.Provider(t, s.world), "1.2.3", newLog(slog.NewTextHandler(s.log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
