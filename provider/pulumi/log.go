@@ -4,7 +4,9 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/diag"
@@ -17,17 +19,53 @@ import (
 type Log struct {
 	engine *atomic.Pointer[provider.HostClient]
 	stderr slog.Handler
+	calls  *calls
 	// attributes stand behind each message.
 	attributes string
 	group      string
 }
 
+// calls knows the resources whose calls run.
+type calls struct {
+	guard sync.Mutex // of what follows
+	urns  []string
+}
+
+// begin notes a call, until end is called.
+func (c *calls) begin(at string) (end func()) {
+	c.guard.Lock()
+	defer c.guard.Unlock()
+	c.urns = append(c.urns, at)
+	return func() {
+		c.guard.Lock()
+		defer c.guard.Unlock()
+		if i := slices.Index(c.urns, at); i >= 0 {
+			c.urns = slices.Delete(c.urns, i, i+1)
+		}
+	}
+}
+
+// only is the resource whose call is the only one, or empty. What is logged
+// without saying for which resource is shown there.
+func (c *calls) only() string {
+	c.guard.Lock()
+	defer c.guard.Unlock()
+	if len(c.urns) != 1 {
+		return ""
+	}
+	return c.urns[0]
+}
+
 // NewLog returns the log of an engine, which is nil where it comes later; see
 // Attach.
 func NewLog(engine *provider.HostClient) *Log {
-	l := &Log{engine: new(atomic.Pointer[provider.HostClient]), stderr: slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})}
+	l := newLog(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	l.engine.Store(engine)
 	return l
+}
+
+func newLog(stderr slog.Handler) *Log {
+	return &Log{engine: new(atomic.Pointer[provider.HostClient]), calls: new(calls), stderr: stderr}
 }
 
 func (l *Log) attach(address string) error {
@@ -77,7 +115,7 @@ func (l *Log) Handle(ctx context.Context, record slog.Record) error {
 		write(&b, l.group, a)
 		return true
 	})
-	l.tell(ctx, record.Level, "", b.String())
+	l.tell(ctx, record.Level, l.calls.only(), b.String())
 	return nil
 }
 

@@ -87,14 +87,16 @@ func (f *front) Cancel(context.Context, *emptypb.Empty) (*emptypb.Empty, error) 
 	return &emptypb.Empty{}, nil
 }
 
-// joined gives a context that ends with the call or when the user cancels.
-func (f *front) joined(ctx context.Context) (context.Context, context.CancelFunc) {
+// joined gives a context that ends with the call of a resource, or when the user
+// cancels.
+func (f *front) joined(ctx context.Context, at string) (context.Context, context.CancelFunc) {
 	f.guard.Lock()
 	base := f.base
 	f.guard.Unlock()
 	ctx, cancel := context.WithCancelCause(ctx)
 	detach := context.AfterFunc(base, func() { cancel(context.Cause(base)) })
-	return ctx, func() { detach(); cancel(nil) }
+	end := f.log.calls.begin(at)
+	return ctx, func() { end(); detach(); cancel(nil) }
 }
 
 // find returns the definition of a resource by its URN.

@@ -183,7 +183,7 @@ func (f *front) Create(ctx context.Context, request *pulumirpc.CreateRequest) (*
 	if err := f.ready(d); err != nil {
 		return nil, err
 	}
-	ctx, done := f.joined(ctx)
+	ctx, done := f.joined(ctx, request.GetUrn())
 	defer done()
 	state, failed := d.Create(ctx, f.config, plan.Planned, written.tree)
 	if failed != nil {
@@ -211,7 +211,7 @@ func (f *front) Read(ctx context.Context, request *pulumirpc.ReadRequest) (*pulu
 	if err := f.ready(d); err != nil {
 		return nil, err
 	}
-	ctx, done := f.joined(ctx)
+	ctx, done := f.joined(ctx, request.GetUrn())
 	defer done()
 	var state any = c.prior.tree
 	if len(c.prior.tree) == 0 {
@@ -275,7 +275,7 @@ func (f *front) Update(ctx context.Context, request *pulumirpc.UpdateRequest) (*
 	if err := f.ready(d); err != nil {
 		return nil, err
 	}
-	ctx, done := f.joined(ctx)
+	ctx, done := f.joined(ctx, request.GetUrn())
 	defer done()
 	state, failed := d.Update(ctx, f.config, c.prior.tree, plan.Planned, c.written.tree)
 	if failed != nil {
@@ -300,7 +300,7 @@ func (f *front) Delete(ctx context.Context, request *pulumirpc.DeleteRequest) (*
 	if err := f.ready(d); err != nil {
 		return nil, err
 	}
-	ctx, done := f.joined(ctx)
+	ctx, done := f.joined(ctx, request.GetUrn())
 	defer done()
 	warnings, err := d.Delete(ctx, f.config, withTimeout(state.tree, "delete", request.GetTimeout()))
 	f.warn(ctx, request.GetUrn(), warnings, state.secrets)

@@ -112,23 +112,7 @@ func anything() definition.Resource[*World, Anything] {
 			}
 			return p
 		},
-		Create: func(ctx context.Context, w *World, a *Anything) error {
-			if err := w.before(ctx); err != nil {
-				return err
-			}
-			a.ID, a.Changes = "id-"+a.Name, 1
-			a.Facts = Facts{Address: "10.0.0.1", Sizes: []resources.Bytes{a.Size}}
-			a.Parts = []Facts{a.Facts}
-			if a.Guess == "" {
-				a.Guess = "guessed"
-			}
-			w.Things[a.Name] = *a
-			w.Passwords = append(w.Passwords, a.Password)
-			if w.Fail != nil {
-				return &definition.Partial{Err: w.Fail}
-			}
-			return nil
-		},
+		Create: create,
 		Read: func(_ context.Context, w *World, a *Anything) (definition.Reading, error) {
 			if w.Silent {
 				return definition.Reading{Warnings: []string{"it does not answer"}}, nil
@@ -139,18 +123,7 @@ func anything() definition.Resource[*World, Anything] {
 			}
 			return definition.Reading{Gone: !found}, nil
 		},
-		Update: func(ctx context.Context, w *World, _, a *Anything) error {
-			if w.Fail != nil {
-				return w.Fail
-			}
-			if err := w.before(ctx); err != nil {
-				return err
-			}
-			a.Changes = w.Things[a.Name].Changes + 1
-			w.Things[a.Name] = *a
-			w.Passwords = append(w.Passwords, a.Password)
-			return nil
-		},
+		Update: update,
 		Delete: func(_ context.Context, w *World, a *Anything) ([]string, error) {
 			delete(w.Things, a.Name)
 			return nil, nil
@@ -195,4 +168,35 @@ func (w *World) before(ctx context.Context) error {
 		return nil
 	}
 	return w.Before(ctx)
+}
+
+func create(ctx context.Context, w *World, a *Anything) error {
+	if err := w.before(ctx); err != nil {
+		return err
+	}
+	a.ID, a.Changes = "id-"+a.Name, 1
+	a.Facts = Facts{Address: "10.0.0.1", Sizes: []resources.Bytes{a.Size}}
+	a.Parts = []Facts{a.Facts}
+	if a.Guess == "" {
+		a.Guess = "guessed"
+	}
+	w.Things[a.Name] = *a
+	w.Passwords = append(w.Passwords, a.Password)
+	if w.Fail != nil {
+		return &definition.Partial{Err: w.Fail}
+	}
+	return nil
+}
+
+func update(ctx context.Context, w *World, _, a *Anything) error {
+	if w.Fail != nil {
+		return w.Fail
+	}
+	if err := w.before(ctx); err != nil {
+		return err
+	}
+	a.Changes = w.Things[a.Name].Changes + 1
+	w.Things[a.Name] = *a
+	w.Passwords = append(w.Passwords, a.Password)
+	return nil
 }
