@@ -122,10 +122,14 @@ func (s *secretsTest) inside(t *testing.T, path string) string {
 	var root string
 	eventually(t, "one container runs", func() (string, bool) {
 		programs := s.hosts[1].Podman.Programs(t)
-		if len(programs) == 1 {
-			root = fmt.Sprintf("/proc/%d/root", programs[0])
+		if len(programs) != 1 {
+			return fmt.Sprint(programs), false
 		}
-		return fmt.Sprint(programs), len(programs) == 1
+		process := fmt.Sprintf("/proc/%d/", programs[0])
+		root = process + "root"
+		// It is the runtime's own at first, with the root of the host.
+		program, err := os.Readlink(process + "exe")
+		return fmt.Sprint(program, err), filepath.Base(program) == "web"
 	})
 	return filepath.Join(root, path)
 }
