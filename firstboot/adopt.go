@@ -9,7 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/skerry-io/skerry/controlplane/agent"
 	"github.com/skerry-io/skerry/resources"
@@ -119,6 +122,9 @@ func remove(ctx context.Context) error {
 			paths = append(paths, filepath.Join(Data, e.Name()))
 		}
 	}
+	if err := unmountBelow(Data); err != nil {
+		return err
+	}
 	paths = append(paths, "/run/skerry", filepath.Join(Data, agent.NodeFile), Data, program+Previous, program)
 	for _, path := range paths {
 		if err := os.RemoveAll(path); err != nil {
@@ -126,6 +132,25 @@ func remove(ctx context.Context) error {
 		}
 	}
 	return run(ctx, "systemctl", "daemon-reload")
+}
+
+// unmountBelow unmounts what is mounted below a directory, as volumes of a size are:
+// it would be in the way of the removal.
+func unmountBelow(dir string) error {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	for _, line := range slices.Backward(strings.Split(string(mounts), "\n")) { // the innermost come last
+		fields := strings.Fields(line)
+		if len(fields) < 5 || !strings.HasPrefix(fields[4], dir+"/") {
+			continue
+		}
+		if err := unix.Unmount(fields[4], unix.UMOUNT_NOFOLLOW); err != nil {
+			return fmt.Errorf("unmount %s: %w", fields[4], err)
+		}
+	}
+	return nil
 }
 
 // Previous is what follows the name of the program that was there before the

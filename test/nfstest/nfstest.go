@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -79,14 +80,20 @@ func Start(t testing.TB, namespace string, dial func(ctx context.Context, networ
 	var log bytes.Buffer
 	command.Stdout, command.Stderr = &log, &log
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := command.Start(); err != nil {
+	started, ended := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(ended)
+		// It ends with the thread that has started it, which this goroutine keeps.
+		runtime.LockOSThread()
+		err := command.Start()
+		started <- err
+		if err == nil {
+			command.Wait() //nolint:errcheck // it is killed
+		}
+	}()
+	if err := <-started; err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan struct{})
-	go func() {
-		command.Wait() //nolint:errcheck // it is killed
-		close(ended)
-	}()
 	t.Cleanup(func() {
 		command.Process.Kill() //nolint:errcheck // it may have ended
 		<-ended
