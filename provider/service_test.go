@@ -218,3 +218,32 @@ func TestTheCountOfAnAutoscaledServiceIsNoDrift(t *testing.T) {
 		t.Errorf("what is read: %+v, %v", now, err)
 	}
 }
+
+// A control plane of an earlier version takes an autoscaled service for another
+// one, and says nothing of that.
+func TestAnEarlierControlPlaneKnowsNoAutoscale(t *testing.T) {
+	connections, err := connect(slog.New(slog.DiscardHandler), "1.2.3")(t.Context(), &Settings{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(connections.machines.Close)
+	dir, err := os.MkdirTemp("", "skerry") //nolint:usetesting // t.TempDir's path is too long for a unix socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) }) //nolint:errcheck // a directory in the temporary directory
+	listener, err := net.Listen("unix", filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	earlier := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Write([]byte(`{"service": {"name": "web", "image": "localhost/web:1", "replicas": 1}, "revision": 1, "state": "running"}`)) //nolint:errcheck // a test
+	})}
+	go earlier.Serve(listener)            //nolint:errcheck // it ends with the test
+	t.Cleanup(func() { earlier.Close() }) //nolint:errcheck // the test is over
+	s := &Service{Cluster: "unix://" + filepath.Join(dir, "s")}
+	s.Name, s.Replicas, s.Image, s.Autoscale = "web", 1, "localhost/web:1", &resources.Autoscale{Min: 1, Max: 5, CPU: 50}
+	if err := putService(t.Context(), connections, s); err == nil || !strings.Contains(err.Error(), "upgrade the cluster first") {
+		t.Errorf("the error is %v", err)
+	}
+}
