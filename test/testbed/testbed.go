@@ -84,6 +84,9 @@ func (b *Bed) addBridge(t testing.TB, name string) {
 func (h *Host) plug(t testing.TB) {
 	t.Helper()
 	mac := fmt.Sprintf("02:77:00:00:00:%02x", h.number+1)
+	// The one from before a power cut may be there for a moment: the kernel removes
+	// namespaces when it finds the time.
+	exec.CommandContext(t.Context(), "ip", "-n", h.bed.namespace, "link", "delete", port(h.number)).Run() //nolint:errcheck // mostly there is none
 	ip(t, "-n", h.bed.namespace, "link", "add", port(h.number), "type", "veth", "peer", "name", "eth0", "address", mac, "netns", h.Podman.Namespace)
 	ip(t, "-n", h.bed.namespace, "link", "set", port(h.number), "master", bridge(0), "up")
 	ip(t, "-n", h.Podman.Namespace, "addr", "add", Address(h.number)+"/24", "dev", "eth0")
