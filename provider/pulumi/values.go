@@ -264,16 +264,16 @@ func (s *secrets) plain(t *definition.Type, tree any, path string) resource.Prop
 	case []any:
 		list := make([]resource.PropertyValue, len(v))
 		for i, e := range v {
-			list[i] = s.plain(t.Elem, e, path)
+			list[i] = s.plain(element(t), e, path)
 		}
 		return resource.NewArrayProperty(list)
 	case map[string]any:
-		if t.Kind == definition.Object {
+		if t != nil && t.Kind == definition.Object {
 			return resource.NewObjectProperty(s.object(t, v, path))
 		}
 		m := resource.PropertyMap{}
 		for key, e := range v {
-			m[resource.PropertyKey(key)] = s.property(t.Elem, e, beneath(path, key))
+			m[resource.PropertyKey(key)] = s.property(element(t), e, beneath(path, key))
 		}
 		return resource.NewObjectProperty(m)
 	}
