@@ -27,7 +27,7 @@ var examples = map[string]map[string]any{
 		"cluster": "${home.endpoint}", "name": "database", "constraints": []any{"disk==ssd"},
 	},
 	"secret": {
-		"cluster": "${home.endpoint}", "name": "password", "value": "${password.value}", "version": number(1),
+		"cluster": "${home.endpoint}", "name": "password", "value": "correct horse battery staple", "version": number(1),
 	},
 	"config": {
 		"cluster": "${home.endpoint}", "name": "settings", "content": "workers = 4\n",

@@ -21,7 +21,7 @@ import (
 //	password, err := skerry.NewSecret(ctx, "password", &skerry.SecretArgs{
 //		Cluster: home.Endpoint,
 //		Name:    pulumi.String("password"),
-//		Value:   password.Value,
+//		Value:   pulumi.String("correct horse battery staple"),
 //		Version: pulumi.Int(1),
 //	})
 //
