@@ -18,7 +18,7 @@
 //	node-killed        a node's power cut until its replicas are ready elsewhere,
 //	                   against 15 s
 //	agent-memory       of an agent with 50 replicas, against 40 MiB
-//	server-memory      of a server, with its node's agent, that has 100 nodes and
+//	server-memory      of a server that has 100 nodes and
 //	                   1,000 replicas, against 150 MiB
 //	autoscale          the decisions about 5,000 services with 100,000 replicas on
 //	                   one core, against 1 s; it needs nothing of the rest
