@@ -70,6 +70,7 @@ var chance = []struct {
 }{
 	{regexp.MustCompile(`\b([a-z]+-[0-9]+)-[a-z0-9]{6}\b`), "$1-ID"},
 	{regexp.MustCompile(`\b[0-9a-f]{12,64}\b`), "ID"},
+	{regexp.MustCompile(`\brevision [0-9]+\b`), "revision N"}, // a service that Terraform has replaced begins anew
 	{regexp.MustCompile(`\S*/skerry-dev[0-9]+/\S*`), "PATH"},
 	{regexp.MustCompile(`\b[0-9]+(\.[0-9]+)?m?s\b`), "TIME"},
 	{regexp.MustCompile(`(?s)Its last log lines:.*`), ""}, // it may be started again meanwhile
