@@ -239,6 +239,12 @@ func (s *Service) remove(t testing.TB) {
 		t.Errorf("remove the containers: %v\n%s", err, output)
 	}
 	s.Down(t)
+	// Monitors have Podman clean up behind each container, which mounts its storage.
+	for _, pid := range append(s.Conmons(t), s.processes(t, "podman")...) {
+		if !Ended(pid, startTimeout) {
+			t.Errorf("process %d of Podman's does not end", pid)
+		}
+	}
 	s.unmount(ctx, t)
 	s.removeGroups()
 	if output, err := exec.CommandContext(ctx, "ip", "netns", "delete", s.Namespace).CombinedOutput(); err != nil {

@@ -66,6 +66,12 @@ func (s *Service) PowerOn(t testing.TB) {
 // Conmons gives the processes of the monitors of the service's containers.
 func (s *Service) Conmons(t testing.TB) []int {
 	t.Helper()
+	return s.processes(t, "conmon")
+}
+
+// processes gives those of a program that are about the service's directory.
+func (s *Service) processes(t testing.TB, name string) []int {
+	t.Helper()
 	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +80,7 @@ func (s *Service) Conmons(t testing.TB) []int {
 	for _, path := range lines {
 		line, err := os.ReadFile(path)
 		program, _, _ := bytes.Cut(line, []byte{0})
-		if err != nil || filepath.Base(string(program)) != "conmon" || !bytes.Contains(line, []byte(s.dir+"/")) {
+		if err != nil || filepath.Base(string(program)) != name || !bytes.Contains(line, []byte(s.dir+"/")) {
 			continue
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
