@@ -56,6 +56,7 @@ func (p places) secrets() string { return filepath.Join(p.run, "secrets") }
 // runServer runs the control plane until ctx ends, and calls ready once its
 // socket answers.
 func runServer(ctx context.Context, p places, cluster resources.ClusterConfig, ready func(), log *slog.Logger) error {
+	debug.SetGCPercent(gcPercent)
 	lock, err := lockDirectory(filepath.Join(p.data, "server.lock"))
 	if err != nil {
 		return err
@@ -132,8 +133,9 @@ func runServer(ctx context.Context, p places, cluster resources.ClusterConfig, r
 	return group.Wait()
 }
 
-// agentGC is how much an agent's heap grows until it is collected, in percent.
-const agentGC = 25
+// gcPercent is how much the heap of an agent or a server grows until it is collected:
+// the node's memory is for its replicas.
+const gcPercent = 25
 
 // runAgent runs the agent until ctx ends.
 func runAgent(ctx context.Context, p places, controlPlane agent.ControlPlane, units dataplane.Units, log *slog.Logger) error {
@@ -142,8 +144,7 @@ func runAgent(ctx context.Context, p places, controlPlane agent.ControlPlane, un
 		return err
 	}
 	defer lock.Close() //nolint:errcheck // it ends with the process
-	// The node's memory is for its replicas: what is left to collect stays small.
-	debug.SetGCPercent(agentGC)
+	debug.SetGCPercent(gcPercent)
 	dialer := client.NewDialer(client.Options{Log: log})
 	defer dialer.Close()
 	control := dialer.Member(p.way)
