@@ -270,6 +270,10 @@ func (v *volumes) mountDisk(volume resources.Volume) error {
 	return imagefs.Mount(filepath.Join(dir, volumeDisk), filepath.Join(dir, volumeMount), volume.Size)
 }
 
+// nfsVersion is what a volume is mounted with where its user names none. Kernels since
+// 6.6 read with READ_PLUS in version 4.2, and NFS-Ganesha 4 answers that with zeros.
+const nfsVersion = "vers=4.1"
+
 // nfsOptions are those of a mount without mount.nfs, which the kernel takes the
 // server's address from.
 func nfsOptions(ctx context.Context, nfs resources.NFS, subpath string) (map[string]string, error) {
@@ -279,7 +283,7 @@ func nfsOptions(ctx context.Context, nfs resources.NFS, subpath string) (map[str
 	}
 	options := append([]string{"addr=" + addresses[0].Unmap().String()}, nfs.Options...)
 	if !slices.ContainsFunc(nfs.Options, func(o string) bool { return strings.HasPrefix(o, "vers=") || strings.HasPrefix(o, "nfsvers=") }) {
-		options = append(options, "vers=4.2")
+		options = append(options, nfsVersion)
 	}
 	return map[string]string{"type": "nfs", "o": strings.Join(options, ","), "device": nfs.Server + ":" + filepath.Join(nfs.Path, subpath)}, nil
 }
