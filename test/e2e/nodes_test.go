@@ -274,7 +274,8 @@ func TestTwoNodes(t *testing.T) {
 	})
 	step("both are upgraded under load", func(t *testing.T) {
 		next := buildVersion(t, "0.2.0")
-		const running = "podman ps --no-trunc --filter label=io.skerry.service=web --filter label=io.skerry.service=pair --format '{{.ID}} {{.StartedAt}}'"
+		// Two filters of one label would ask for containers that have both.
+		const running = "for s in web pair; do podman ps --no-trunc --filter label=io.skerry.service=$s --format '{{.ID}} {{.StartedAt}}'; done"
 		before := n.on(t, one, running) + n.on(t, two, running)
 		atOne, atTwo := n.keepAsking(t, "http://"+one+"/"), n.keepAsking(t, "http://"+two+"/")
 		n.tf.Use(t, next)
