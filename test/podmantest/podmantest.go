@@ -21,6 +21,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Service is a running Podman service.
@@ -230,6 +232,9 @@ func (s *Service) Load(t testing.TB, archive string) string {
 	return reference
 }
 
+// cleanupPatience is how long Podman may take to clean up behind a container.
+const cleanupPatience = 5 * time.Second
+
 // remove takes away all that Start made.
 func (s *Service) remove(t testing.TB) {
 	t.Helper()
@@ -239,10 +244,12 @@ func (s *Service) remove(t testing.TB) {
 		t.Errorf("remove the containers: %v\n%s", err, output)
 	}
 	s.Down(t)
-	// Monitors have Podman clean up behind each container, which mounts its storage.
+	// Monitors have Podman clean up behind each container, which mounts its storage. One
+	// that waits for what is gone already, as a volume plugin, is ended.
 	for _, pid := range append(s.Conmons(t), s.processes(t, "podman")...) {
-		if !Ended(pid, startTimeout) {
-			t.Errorf("process %d of Podman's does not end", pid)
+		if !Ended(pid, cleanupPatience) {
+			_ = unix.Kill(pid, unix.SIGKILL)
+			Ended(pid, cleanupPatience)
 		}
 	}
 	s.unmount(ctx, t)
