@@ -232,9 +232,6 @@ func (s *Service) Load(t testing.TB, archive string) string {
 	return reference
 }
 
-// cleanupPatience is how long Podman may take to clean up behind a container.
-const cleanupPatience = 5 * time.Second
-
 // remove takes away all that Start made.
 func (s *Service) remove(t testing.TB) {
 	t.Helper()
@@ -244,12 +241,16 @@ func (s *Service) remove(t testing.TB) {
 		t.Errorf("remove the containers: %v\n%s", err, output)
 	}
 	s.Down(t)
-	// Monitors have Podman clean up behind each container, which mounts its storage. One
-	// that waits for what is gone already, as a volume plugin, is ended.
-	for _, pid := range append(s.Conmons(t), s.processes(t, "podman")...) {
-		if !Ended(pid, cleanupPatience) {
-			_ = unix.Kill(pid, unix.SIGKILL)
-			Ended(pid, cleanupPatience)
+	// Nothing may mount the storage again: a monitor has Podman clean up behind its
+	// container, that of an exec session minutes later.
+	for _, program := range []string{"conmon", "podman"} {
+		for _, pid := range s.processes(t, program) {
+			if err := unix.Kill(pid, unix.SIGKILL); err != nil && err != unix.ESRCH {
+				t.Errorf("end process %d: %v", pid, err)
+			}
+			if !Ended(pid, startTimeout) {
+				t.Errorf("process %d of Podman's does not end", pid)
+			}
 		}
 	}
 	s.unmount(ctx, t)
