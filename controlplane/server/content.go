@@ -127,37 +127,36 @@ func (s *Server) contentsFor(v *view, id resources.NodeID, a resources.Assignmen
 
 // prune removes the versions that nobody has any more, nor would by a rollback.
 func (d *decision) prune() {
-	if len(d.state.Contents) == 0 {
-		return
-	}
-	needed := map[string]bool{}
+	unneeded := maps.Clone(d.state.Contents)
 	need := func(n resources.ContentNumbers) {
 		for _, version := range n.Versions() {
-			needed[version] = true
+			delete(unneeded, version)
 		}
 	}
 	for name, record := range d.state.Secrets {
-		needed[resources.ContentVersion(resources.SecretContent(name), record.Number)] = true
+		delete(unneeded, resources.ContentVersion(resources.SecretContent(name), record.Number))
 	}
 	for name, record := range d.state.Configs {
-		needed[resources.ContentVersion(resources.ConfigContent(name), record.Number)] = true
+		delete(unneeded, resources.ContentVersion(resources.ConfigContent(name), record.Number))
 	}
 	for host, record := range d.state.Registries {
-		needed[resources.ContentVersion(resources.RegistryContent(host), record.Number)] = true
+		delete(unneeded, resources.ContentVersion(resources.RegistryContent(host), record.Number))
 	}
 	for name, record := range d.state.Services {
-		needed[resources.ContentVersion(resources.LoginContent(name), record.Login)] = true
+		delete(unneeded, resources.ContentVersion(resources.LoginContent(name), record.Login))
 		need(record.Contents)
 		if record.Stable != nil {
 			need(record.Stable.Contents)
 		}
 	}
+	// There are many replicas, and only those of a rollout have others than their service.
+	if len(unneeded) == 0 {
+		return
+	}
 	for _, r := range d.state.Replicas.All() {
 		need(r.Contents)
 	}
-	for _, version := range slices.Sorted(maps.Keys(d.state.Contents)) {
-		if !needed[version] {
-			d.change(store.DeleteContent(version))
-		}
+	for _, version := range slices.Sorted(maps.Keys(unneeded)) {
+		d.change(store.DeleteContent(version))
 	}
 }

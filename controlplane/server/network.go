@@ -16,28 +16,6 @@ import (
 	"github.com/skerry-io/skerry/resources"
 )
 
-func (s *Server) listNetworks(r *http.Request) (any, error) {
-	state, err := s.Store.Load(r.Context())
-	if err != nil {
-		return nil, err
-	}
-	all := []resources.NetworkStatus{}
-	for _, name := range slices.Sorted(maps.Keys(state.Networks)) {
-		all = append(all, networkStatus(state, name))
-	}
-	return all, nil
-}
-
-func (s *Server) getNetwork(w http.ResponseWriter, r *http.Request) {
-	name := r.PathValue("name")
-	s.watch(w, r, func(v *view) any {
-		if _, found := v.state.Networks[name]; !found {
-			return nil
-		}
-		return networkStatus(v.state, name)
-	})
-}
-
 func networkStatus(state *store.State, name string) resources.NetworkStatus {
 	record := state.Networks[name]
 	return resources.NetworkStatus{Network: record.Network, CIDR: record.CIDR, Nodes: len(record.Subnets), Services: servicesOn(state, name)}
@@ -59,17 +37,9 @@ func servicesOn(state *store.State, network string) []string {
 }
 
 func (s *Server) putNetwork(r *http.Request) (any, error) {
-	network, err := api.Body[resources.Network](r)
+	network, err := body(r, func(x *resources.Network) string { return x.Name })
 	if err != nil {
 		return nil, err
-	}
-	network.SetDefaults()
-	problems := network.Validate()
-	if network.Name != r.PathValue("name") {
-		problems.Addf("name", "is %q, and the call names %q", network.Name, r.PathValue("name"))
-	}
-	if len(problems) > 0 {
-		return nil, api.Invalid(problems)
 	}
 	var state *store.State
 	err = s.relate(r.Context(), func(now *store.State) ([]store.Change, error) {

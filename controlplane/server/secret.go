@@ -12,45 +12,15 @@ import (
 	"github.com/skerry-io/skerry/resources"
 )
 
-func (s *Server) listSecrets(r *http.Request) (any, error) {
-	state, err := s.Store.Load(r.Context())
-	if err != nil {
-		return nil, err
-	}
-	all := []resources.SecretStatus{}
-	for _, name := range slices.Sorted(maps.Keys(state.Secrets)) {
-		all = append(all, secretStatus(state, name))
-	}
-	return all, nil
-}
-
-func (s *Server) getSecret(w http.ResponseWriter, r *http.Request) {
-	name := r.PathValue("name")
-	s.watch(w, r, func(v *view) any {
-		if _, found := v.state.Secrets[name]; !found {
-			return nil
-		}
-		return secretStatus(v.state, name)
-	})
-}
-
 func secretStatus(state *store.State, name string) resources.SecretStatus {
 	record := state.Secrets[name]
 	return resources.SecretStatus{Secret: record.Secret, Services: revisionsWith(state, resources.SecretContent(name))}
 }
 
 func (s *Server) putSecret(r *http.Request) (any, error) {
-	secret, err := api.Body[resources.Secret](r)
+	secret, err := body(r, func(x *resources.Secret) string { return x.Name })
 	if err != nil {
 		return nil, err
-	}
-	secret.SetDefaults()
-	problems := secret.Validate()
-	if secret.Name != r.PathValue("name") {
-		problems.Addf("name", "is %q, and the call names %q", secret.Name, r.PathValue("name"))
-	}
-	if len(problems) > 0 {
-		return nil, api.Invalid(problems)
 	}
 	value := []byte(secret.Value)
 	secret.Value = ""
@@ -89,18 +59,6 @@ func (s *Server) deleteSecret(r *http.Request) (any, error) {
 	})
 }
 
-func (s *Server) listConfigs(r *http.Request) (any, error) {
-	state, err := s.Store.Load(r.Context())
-	if err != nil {
-		return nil, err
-	}
-	all := []resources.ConfigStatus{}
-	for _, name := range slices.Sorted(maps.Keys(state.Configs)) {
-		all = append(all, configStatus(state, name))
-	}
-	return all, nil
-}
-
 func (s *Server) getConfig(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
 	s.watch(w, r, func(v *view) any {
@@ -124,16 +82,9 @@ func configStatus(state *store.State, name string) resources.ConfigStatus {
 }
 
 func (s *Server) putConfig(r *http.Request) (any, error) {
-	config, err := api.Body[resources.ConfigFile](r)
+	config, err := body(r, func(x *resources.ConfigFile) string { return x.Name })
 	if err != nil {
 		return nil, err
-	}
-	problems := config.Validate()
-	if config.Name != r.PathValue("name") {
-		problems.Addf("name", "is %q, and the call names %q", config.Name, r.PathValue("name"))
-	}
-	if len(problems) > 0 {
-		return nil, api.Invalid(problems)
 	}
 	var state *store.State
 	var revised []string

@@ -41,17 +41,9 @@ func (s *Server) getService(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) putService(r *http.Request) (any, error) {
-	service, err := api.Body[resources.Service](r)
+	service, err := body(r, func(x *resources.Service) string { return x.Name })
 	if err != nil {
 		return nil, err
-	}
-	service.SetDefaults()
-	problems := service.Validate()
-	if service.Name != r.PathValue("name") {
-		problems.Addf("name", "is %q, and the call names %q", service.Name, r.PathValue("name"))
-	}
-	if len(problems) > 0 {
-		return nil, api.Invalid(problems)
 	}
 	password := ""
 	if auth := service.RegistryAuth; auth != nil {

@@ -13,28 +13,6 @@ import (
 	"github.com/skerry-io/skerry/resources"
 )
 
-func (s *Server) listVolumes(r *http.Request) (any, error) {
-	state, err := s.Store.Load(r.Context())
-	if err != nil {
-		return nil, err
-	}
-	all := []resources.VolumeStatus{}
-	for _, name := range slices.Sorted(maps.Keys(state.Volumes)) {
-		all = append(all, volumeStatus(state, name))
-	}
-	return all, nil
-}
-
-func (s *Server) getVolume(w http.ResponseWriter, r *http.Request) {
-	name := r.PathValue("name")
-	s.watch(w, r, func(v *view) any {
-		if _, found := v.state.Volumes[name]; !found {
-			return nil
-		}
-		return volumeStatus(v.state, name)
-	})
-}
-
 func volumeStatus(state *store.State, name string) resources.VolumeStatus {
 	record := state.Volumes[name]
 	status := resources.VolumeStatus{
@@ -75,17 +53,9 @@ func servicesMounting(state *store.State, volume string) []string {
 }
 
 func (s *Server) putVolume(r *http.Request) (any, error) {
-	volume, err := api.Body[resources.Volume](r)
+	volume, err := body(r, func(x *resources.Volume) string { return x.Name })
 	if err != nil {
 		return nil, err
-	}
-	volume.SetDefaults()
-	problems := volume.Validate()
-	if volume.Name != r.PathValue("name") {
-		problems.Addf("name", "is %q, and the call names %q", volume.Name, r.PathValue("name"))
-	}
-	if len(problems) > 0 {
-		return nil, api.Invalid(problems)
 	}
 	return s.storeVolume(r, func(state *store.State) (resources.VolumeRecord, error) {
 		record, found := state.Volumes[volume.Name]
