@@ -61,3 +61,25 @@ func TestAReplicaGivesItsVolumeToItsSuccessor(t *testing.T) {
 		}
 	}
 }
+
+// A revision runs once it is remembered as what a rollback goes back to: whoever is
+// told so may put the next one at once.
+func TestRunningMeansRemembered(t *testing.T) {
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	record := resources.ServiceRecord{Service: resources.Service{Name: "web", Replicas: 1}, Revision: 1}
+	replicas := []resources.Replica{{ID: "a", Service: "web", Revision: 1, Node: "n1", Wanted: true}}
+	view := rollout.View{Now: now, Since: now, Nodes: map[resources.NodeID]resources.NodeInfo{"n1": {}}, Seen: rollout.Seen{
+		"a": {ID: "a", State: resources.ReplicaRunning, ReadySince: now.Add(-time.Hour)},
+	}}
+	if state := rollout.Status(record, replicas, view).State; state != resources.ServiceRolling {
+		t.Errorf("before it is remembered, the service is %s", state)
+	}
+	actions := rollout.Plan(record, replicas, view).Actions
+	i := slices.IndexFunc(actions, func(a rollout.Action) bool { return a.Do == rollout.Complete })
+	if i < 0 {
+		t.Fatalf("nothing is remembered: %+v", actions)
+	}
+	if state := rollout.Status(actions[i].Record, replicas, view).State; state != resources.ServiceRunning {
+		t.Errorf("once it is remembered, the service is %s", state)
+	}
+}

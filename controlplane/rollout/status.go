@@ -42,7 +42,9 @@ func Status(service resources.ServiceRecord, replicas []resources.Replica, v Vie
 		status.State, status.Message = resources.ServiceWaiting, why
 	case why != "":
 		status.State, status.Message = resources.ServiceFailed, why
-	case s.complete() || s.resting():
+	case s.complete() && !s.rolling || s.resting():
+		// One that is complete and rolling has yet to be remembered as what a rollback
+		// goes back to: who is told that it runs may change it at once.
 		status.State = resources.ServiceRunning
 	default:
 		status.Message = s.waitsForNode()
