@@ -288,7 +288,7 @@ func mountedOnce(dir string) (bool, error) {
 type mounting struct{ at, source string }
 
 func mounts() ([]mounting, error) {
-	text, err := os.ReadFile("/proc/self/mountinfo")
+	text, err := os.ReadFile("/proc/thread-self/mountinfo")
 	var all []mounting
 	for line := range strings.Lines(string(text)) {
 		// As in "36 35 98:0 / /mnt rw - ext4 /dev/loop0 rw".

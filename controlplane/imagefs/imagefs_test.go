@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -38,6 +39,7 @@ func TestAFileSystemHasItsSizeAndNoMore(t *testing.T) {
 	if testing.Short() || os.Geteuid() != 0 {
 		t.Skip("mounts; needs root, and is left out by -short")
 	}
+	mountForOneself(t)
 	dir := t.TempDir()
 	file, at := filepath.Join(dir, "disk"), filepath.Join(dir, "mounted")
 	t.Cleanup(func() {
@@ -96,5 +98,18 @@ func TestAFileSystemHasItsSizeAndNoMore(t *testing.T) {
 	err := Mount(file, at, resources.Bytes(1)<<50)
 	if err == nil || !strings.Contains(err.Error(), "size is 1PiB, for which the node's disk has to have") {
 		t.Errorf("more than the disk has: %v", err)
+	}
+}
+
+// mountForOneself gives the test's thread mounts of its own: a container that
+// another test starts at this moment would have a copy of these, and so use them.
+func mountForOneself(t *testing.T) {
+	t.Helper()
+	runtime.LockOSThread() // for good: the thread ends with the test
+	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		t.Fatal(err)
 	}
 }
