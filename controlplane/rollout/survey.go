@@ -158,14 +158,15 @@ func (s *survey) longEnough(status resources.ReplicaStatus) bool {
 	return finished(status) || !s.view.Now.Before(status.ReadySince.Add(time.Duration(s.update.MinReady)))
 }
 
-// mayStop is true where a stop of the replica keeps enough of them up.
+// mayStop is true where a stop of the replica keeps enough of them up. That of a
+// stray, whose slot has another proven one of its run, takes nothing away.
 func (s *survey) mayStop(r replica) bool {
-	after := s.up
+	after, others := s.up, s.proven[runOf(r.Replica)]
 	if r.proven {
 		after--
+		others--
 	}
-	stray := r.proven && s.proven[runOf(r.Replica)] > 1
-	return r.state == down || stray || after >= max(0, s.size-s.budget.Unavailable)
+	return r.state == down || others > 0 || after >= max(0, s.size-s.budget.Unavailable)
 }
 
 // complete is true where each slot has a proven replica of the revision, and

@@ -33,33 +33,35 @@ func (v *view) slots(state *store.State, service resources.ServiceRecord) slots 
 		return s
 	}
 	s.nodes, s.taken = v.globalNodes(state, service, s.replicas), map[int]bool{}
-	s.service.Service.Replicas = len(s.nodes)
-	beyond := len(s.nodes)
-	for i := range s.replicas {
-		r := &s.replicas[i]
+	for _, r := range s.replicas {
 		s.taken[r.Slot] = true
-		if r.Slot = slices.Index(s.nodes, r.Only); r.Slot < 0 {
-			r.Slot = beyond
-			beyond++
-		}
 	}
+	s.renumber(len(s.nodes), func(r resources.Replica) int { return slices.Index(s.nodes, r.Only) })
 	return s
 }
 
 // scale numbers the slots of an autoscaled service.
 func (s *slots) scale(numbers []int) {
-	s.numbers, s.service.Service.Replicas = numbers, len(numbers)
+	s.numbers = numbers
+	s.renumber(len(numbers), func(r resources.Replica) int { return slices.Index(numbers, r.Slot) })
+}
+
+// renumber gives the service so many slots, and the replicas theirs: the one that
+// at gives, or, where that is -1, one beyond the last. Replicas in one slot beyond
+// stay in one.
+func (s *slots) renumber(n int, at func(resources.Replica) int) {
+	s.service.Service.Replicas = n
 	beyond := map[int]int{}
 	for i := range s.replicas {
 		r := &s.replicas[i]
-		at, found := slices.BinarySearch(numbers, r.Slot)
-		if !found {
+		slot := at(*r)
+		if slot < 0 {
 			if _, known := beyond[r.Slot]; !known {
-				beyond[r.Slot] = len(numbers) + len(beyond)
+				beyond[r.Slot] = n + len(beyond)
 			}
-			at = beyond[r.Slot]
+			slot = beyond[r.Slot]
 		}
-		r.Slot = at
+		r.Slot = slot
 	}
 }
 
