@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -79,6 +80,9 @@ func (s *Service) fill(status resources.ServiceStatus) {
 			s.Addresses = append(s.Addresses, r.Published...)
 		}
 	}
+	// Replicas of one node are reached at the same.
+	slices.Sort(s.Addresses)
+	s.Addresses = slices.Compact(s.Addresses)
 }
 
 // take takes all of the service as the control plane has it.

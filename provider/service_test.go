@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -48,6 +49,20 @@ func TestOutcome(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The order of replicas says nothing, and those of one node share its port.
+func TestAddressesAreSortedAndThereOnce(t *testing.T) {
+	var s Service
+	s.fill(resources.ServiceStatus{Replicas: []resources.ReplicaSummary{
+		{Wanted: true, Published: []string{"10.0.0.2:80", "10.0.0.2:443"}},
+		{Wanted: true, Published: []string{"10.0.0.1:80"}},
+		{Published: []string{"10.0.0.3:80"}},
+		{Wanted: true, Published: []string{"10.0.0.2:80", "10.0.0.2:443"}},
+	}})
+	if want := []string{"10.0.0.1:80", "10.0.0.2:443", "10.0.0.2:80"}; !slices.Equal(s.Addresses, want) {
+		t.Errorf("%v, want %v", s.Addresses, want)
 	}
 }
 
