@@ -77,6 +77,7 @@ func sameKeys(t *testing.T, hosts ...*dev) {
 // A cluster of many nodes: servers and workers join and leave, and one server
 // after the other may be lost.
 func TestCluster(t *testing.T) {
+	t.Parallel()
 	hosts := startHosts(t, 4)
 	archive := images.Archive(t)
 	configure := func(servers, workers []*dev) string {

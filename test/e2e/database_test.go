@@ -180,6 +180,7 @@ resource "skerry_service" "db" {
 // What a real database lives through: every row whose commit it has acknowledged is
 // there each time, though rows are written all the while.
 func TestDatabase(t *testing.T) {
+	t.Parallel()
 	hosts := startHosts(t, 2)
 	archive := images.PostgresArchive(t, "../../build")
 	text := func(greeting string) string {

@@ -116,6 +116,7 @@ resource "skerry_service" "probed" {
 
 // What a service lives through, without a VM.
 func TestServices(t *testing.T) {
+	t.Parallel()
 	d := startDev(t)
 	one, two := images.ArchiveVersion(t, "1"), images.ArchiveVersion(t, "2")
 	configure := func(archive string, workers int, more ...string) string {

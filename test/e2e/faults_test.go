@@ -40,6 +40,7 @@ type faulty struct {
 // that was acknowledged is lost, and in the end each replica runs once, of the
 // latest revision, where it was placed.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	bed := testbed.New(t, skerry(), 6)
 	for _, h := range bed.Hosts[:3] {
 		h.End(os.Interrupt)

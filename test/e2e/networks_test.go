@@ -80,6 +80,7 @@ type networked struct {
 // TestNetworks lets names, virtual IPs and addresses stand up to random changes:
 // in the end each replica finds and reaches just what it may.
 func TestNetworks(t *testing.T) {
+	t.Parallel()
 	bed := testbed.New(t, skerry(), 3)
 	archive := images.Archive(t)
 	configure := func(back string) string {

@@ -69,6 +69,7 @@ func (d *dev) follows(t *testing.T, args ...string) func(*testing.T) string {
 // What a person does with a cluster, from one of its servers: the other host is
 // a worker, whose agent only servers reach.
 func TestOperations(t *testing.T) {
+	t.Parallel()
 	hosts := startHosts(t, 2)
 	d := hosts[0]
 	archive := images.Archive(t)

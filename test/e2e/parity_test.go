@@ -261,6 +261,7 @@ func normalService(s resources.Service) string {
 // Both plugins do the same with the same: every scenario by Terraform and by
 // Pulumi, each with a cluster of its own.
 func TestParity(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("it runs Terraform, Pulumi and Podman")
 	}

@@ -87,6 +87,7 @@ func guardRegistry(t *testing.T, d *dev, address, password string) {
 // Images come from registries that ask for a password, and from mirrors; the
 // passwords are nowhere in the clear.
 func TestRegistries(t *testing.T) {
+	t.Parallel()
 	d := startDev(t)
 	own, mirror := word(), word()
 	guardRegistry(t, d, "127.0.0.1:6000", own)

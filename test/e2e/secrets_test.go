@@ -282,6 +282,7 @@ func (s *secretsTest) nowhere(t *testing.T) {
 
 // What secrets and configs live through, on two hosts.
 func TestSecrets(t *testing.T) {
+	t.Parallel()
 	s := &secretsTest{
 		hosts: startHosts(t, 2), archive: images.Archive(t), source: filepath.Join(t.TempDir(), "file"), version: 1, settings: "greeting = hello\n",
 		values: map[string]string{}, past: map[string]string{}, onlyIn: map[string]string{},

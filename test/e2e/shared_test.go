@@ -27,6 +27,7 @@ resource "skerry_service" "watcher" {
 // What rows on storage that both nodes reach live through: a volume of a plugin of
 // Podman's, with a single writer.
 func TestSharedVolume(t *testing.T) {
+	t.Parallel()
 	plugin := volumeplugin.Start(t)
 	hosts := startHosts(t, 2)
 	for _, h := range hosts {

@@ -82,6 +82,7 @@ resource "skerry_service" "web" {
 
 // What rows on a local volume live through, on two hosts.
 func TestVolumes(t *testing.T) {
+	t.Parallel()
 	hosts := startHosts(t, 2)
 	archive := images.Archive(t)
 	text := func(volume, service string) string {

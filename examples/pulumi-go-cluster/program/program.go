@@ -81,9 +81,14 @@ func machines(ctx *pulumi.Context, settings *config.Config) (pulumi.StringArray,
 // database runs the database, with its data on a volume and its password in a
 // file that only it can read.
 func database(ctx *pulumi.Context, settings *config.Config, home *skerry.Cluster, backend *skerry.Network) (*skerry.Service, error) {
+	var on pulumi.StringArray
+	if node := settings.Get("databaseNode"); node != "" {
+		on = pulumi.StringArray{pulumi.String("node.name == " + node)}
+	}
 	rows, err := skerry.NewVolume(ctx, "rows", &skerry.VolumeArgs{
-		Cluster: home.Endpoint,
-		Name:    pulumi.String("rows"),
+		Cluster:     home.Endpoint,
+		Name:        pulumi.String("rows"),
+		Constraints: on,
 	})
 	if err != nil {
 		return nil, err
