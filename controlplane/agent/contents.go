@@ -23,8 +23,9 @@ import (
 // contents gives replicas their secrets and configs: files in a directory that is
 // in memory only, which their containers mount, and variables.
 type contents struct {
-	dir string
-	log *slog.Logger
+	dir      string
+	log      *slog.Logger
+	mounting sync.Mutex // held while dir is looked at and mounted
 
 	mu    sync.Mutex // guards all below
 	known map[string]resources.Sensitive
@@ -91,7 +92,7 @@ func (c *contents) logins(r resources.Replica) ([]resources.Login, error) {
 	if len(all) == 0 {
 		return nil, nil
 	}
-	return all, inMemory(c.dir) // the runtime's bindings read them from a file there
+	return all, c.inMemory() // the runtime's bindings read them from a file there
 }
 
 // value is what the replica's version of a content holds.
@@ -115,7 +116,7 @@ func (c *contents) prepare(r resources.Replica) error {
 	if c.dir == "" {
 		return errors.New("give the replica its secrets: this node has no place for them")
 	}
-	if err := inMemory(c.dir); err != nil {
+	if err := c.inMemory(); err != nil {
 		return err
 	}
 	dir := c.of(r.ID)
@@ -244,8 +245,12 @@ func (c *contents) leave() error {
 	return nil
 }
 
-// inMemory makes the directory one that is in memory only.
-func inMemory(dir string) error {
+// inMemory makes the directory one that is in memory only, once: replicas start at
+// the same time, and a second mount would hide what is in the first one.
+func (c *contents) inMemory() error {
+	c.mounting.Lock()
+	defer c.mounting.Unlock()
+	dir := c.dir
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("keep secrets in memory: %w", err)
 	}

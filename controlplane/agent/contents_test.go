@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/skerry-io/skerry/resources"
 )
@@ -134,5 +135,26 @@ func TestSecretsAreKeptForARestart(t *testing.T) {
 	}
 	if known := <-start().loop.assigned; len(known.Contents) != 0 || len(known.Replicas) != 1 {
 		t.Errorf("without the key: %+v", known)
+	}
+}
+
+func TestSecretsOfReplicasThatStartAtOnceAreInOnePlace(t *testing.T) {
+	if testing.Short() || os.Geteuid() != 0 {
+		t.Skip("mounts; needs root, and is left out by -short")
+	}
+	c := newContents(filepath.Join(t.TempDir(), "secrets"), slog.New(slog.DiscardHandler))
+	var group errgroup.Group
+	for range 16 {
+		group.Go(c.inMemory)
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if n := strings.Count(string(mounts), " "+c.dir+" "); err != nil || n > 1 {
+		t.Errorf("it is mounted %d times: %v", n, err)
+	}
+	if err := c.leave(); err != nil {
+		t.Error(err)
 	}
 }
