@@ -20,9 +20,8 @@ import (
 const workerAddress = "192.168.122.200"
 
 // Two nodes: one is the server, and the other a worker with an address of its
-// own. Each has one processor, since QEMU emulates several ones with a fault: code
-// that one of them patches may stop the kernel on another. The web service would
-// rather be on the worker, and so would the keeper, which keeps rows on an NFS server.
+// own. The web service would rather be on the worker, and so would the keeper,
+// which keeps rows on an NFS server.
 const nodesConfiguration = `
 provider "skerry" {
   hypervisor = %[1]q
@@ -32,7 +31,6 @@ resource "skerry_node" "one" {
   name     = "one"
   pool     = %[3]q
   image    = { source = %[4]q }
-  cpus     = 1
   memory   = "1GiB"
   networks = [{ network = %[5]q }]
 }
@@ -99,7 +97,6 @@ resource "skerry_node" "two" {
   name     = "two"
   pool     = skerry_node.one.pool
   image    = skerry_node.one.image
-  cpus     = 1
   memory   = "1GiB"
   labels   = { role = "worker" }
   networks = [{ network = "%[1]s", address = "%[2]s/24", gateway = "192.168.122.1" }]
@@ -292,8 +289,8 @@ func TestTwoNodes(t *testing.T) {
 		}
 	})
 	const version = `version = "0.2.0"`
+	next := buildVersion(t, "0.2.0")
 	step("both are upgraded under load", func(t *testing.T) {
-		next := buildVersion(t, "0.2.0")
 		// Two filters of one label would ask for containers that have both.
 		const running = "for s in web pair; do podman ps --no-trunc --filter label=io.skerry.service=$s --format '{{.ID}} {{.StartedAt}}'; done"
 		before := n.on(t, one, running) + n.on(t, two, running)
