@@ -83,6 +83,12 @@ func (s *scenario) news(at string) []string {
 		}
 	}
 	slices.Sort(said)
+	// How many counts are told on the way depends on which reports come together.
+	said = slices.CompactFunc(said, func(a, b string) bool {
+		const left = " Draining: replicas that are left on it: "
+		before, _, is := strings.Cut(a, left)
+		return is && strings.HasPrefix(b, before+left)
+	})
 	return append(lines, said...)
 }
 
