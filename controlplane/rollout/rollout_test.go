@@ -2,6 +2,7 @@ package rollout_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,6 +60,36 @@ func TestAReplicaGivesItsVolumeToItsSuccessor(t *testing.T) {
 		if stops != c.stops {
 			t.Errorf("%s: the plan is %+v", c.name, d.Actions)
 		}
+	}
+}
+
+// A stray does not count yet, and its stop takes nothing away, however few are up.
+func TestAStrayThatHasJustStartedStops(t *testing.T) {
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	service := resources.Service{Name: "web", Replicas: 3, Update: resources.Update{MinReady: resources.Duration(time.Minute)}}
+	var replicas []resources.Replica
+	seen := rollout.Seen{}
+	for id, r := range map[resources.ReplicaID]struct {
+		slot  int
+		state resources.ReplicaState
+		since time.Duration
+	}{
+		"web-0-old": {0, resources.ReplicaRunning, time.Hour}, "web-0-stray": {0, resources.ReplicaRunning, time.Second},
+		"web-1": {1, resources.ReplicaBackoff, 0}, "web-2": {2, resources.ReplicaBackoff, 0},
+	} {
+		replicas = append(replicas, resources.Replica{ID: id, Service: "web", Slot: r.slot, Revision: 1, Node: "n1", Wanted: true})
+		seen[id] = resources.ReplicaStatus{ID: id, State: r.state, ReadySince: now.Add(-r.since)}
+	}
+	slices.SortFunc(replicas, func(a, b resources.Replica) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	view := rollout.View{Now: now, Since: now.Add(-time.Hour), Nodes: map[resources.NodeID]resources.NodeInfo{"n1": {}}, Seen: seen}
+	var stopped []resources.ReplicaID
+	for _, a := range rollout.Plan(resources.ServiceRecord{Service: service, Revision: 1}, replicas, view).Actions {
+		if a.Do == rollout.Stop {
+			stopped = append(stopped, a.Replica)
+		}
+	}
+	if !slices.Equal(stopped, []resources.ReplicaID{"web-0-stray"}) {
+		t.Errorf("%v stop", stopped)
 	}
 }
 
