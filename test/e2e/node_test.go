@@ -174,6 +174,17 @@ func (n *nodeTest) files(t *testing.T) []string {
 	return names
 }
 
+// isGone expects that nothing is left after a destroy.
+func (n *nodeTest) isGone(t *testing.T) {
+	t.Helper()
+	if machines := strings.TrimSpace(n.virsh(t, "list", "--all", "--name")); machines != "" {
+		t.Errorf("machines after the destroy: %s", machines)
+	}
+	if left := n.files(t); len(left) > 0 {
+		t.Errorf("volumes after the destroy: %v", left)
+	}
+}
+
 // What a node lives through, from a create that is killed to a destroy that
 // leaves nothing. The steps share one machine, because each boot takes a minute
 // or two under emulation.
@@ -296,12 +307,7 @@ func TestNode(t *testing.T) {
 	})
 
 	n.tf.Destroy(t)
-	if machines := strings.TrimSpace(n.virsh(t, "list", "--all", "--name")); machines != "" {
-		t.Errorf("machines after the destroy: %s", machines)
-	}
-	if left := n.files(t); len(left) > 0 {
-		t.Errorf("volumes after the destroy: %v", left)
-	}
+	n.isGone(t)
 }
 
 // killDuringCreate kills Terraform and the plugin once the machine runs.

@@ -335,7 +335,11 @@ func (n *nodeTest) isAlone(t *testing.T, address, name string) {
 	if strings.Count(strings.Join(nodes, " "), " ready ") != 1 || !slices.Contains(nodes, name) {
 		t.Errorf("the nodes are %v", nodes)
 	}
-	for i, line := range strings.Split(strings.TrimSpace(replicas), "\n") {
+	lines := strings.Split(strings.TrimSpace(replicas), "\n")
+	if len(lines) < 2 {
+		t.Error("nothing runs")
+	}
+	for i, line := range lines {
 		if fields := strings.Fields(line); i > 0 && (len(fields) < 3 || fields[1] != name || fields[2] != "running" && fields[2] != "ready") {
 			t.Errorf("a replica does not run on node %s: %s", name, line)
 		}
