@@ -19,6 +19,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"slices"
 	"strings"
@@ -116,6 +117,11 @@ func (c *connection) call(ctx context.Context, method, path string, in, out any)
 }
 
 func (c *connection) callWith(ctx context.Context, p patience, method, path string, in, out any) error {
+	if method != http.MethodGet {
+		outlasting, cancel := outlast(ctx)
+		defer cancel()
+		ctx = outlasting
+	}
 	sent := time.Now()
 	response, err := c.send(ctx, p, method, path, in)
 	if err != nil {
@@ -124,6 +130,33 @@ func (c *connection) callWith(ctx context.Context, p patience, method, path stri
 	defer finish(response)
 	c.clock.see(response.Header, sent, time.Since(sent))
 	return api.ReadAnswer(response, out)
+}
+
+// lastWord is how long an answer is waited for once the caller has given up.
+const lastWord = 5 * time.Second
+
+// outlast gives the context of a call that changes something. Where the server has
+// taken the change on (see api.Expect), it goes on for lastWord after the end of ctx,
+// since nobody would know otherwise what was made.
+func outlast(ctx context.Context) (context.Context, context.CancelFunc) {
+	longer, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	var taken atomic.Bool
+	stop := context.AfterFunc(ctx, func() {
+		if taken.Load() {
+			last := time.NewTimer(lastWord)
+			defer last.Stop()
+			select {
+			case <-last.C:
+			case <-longer.Done():
+			}
+		}
+		end(context.Cause(ctx))
+	})
+	trace := &httptrace.ClientTrace{Got100Continue: func() { taken.Store(true) }}
+	return httptrace.WithClientTrace(longer, trace), func() {
+		stop()
+		end(nil)
+	}
 }
 
 // finish reads what is left of an answer, which lets its connection carry the

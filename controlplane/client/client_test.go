@@ -395,3 +395,37 @@ func TestACallWaitsForALeader(t *testing.T) {
 		}
 	}
 }
+
+// A change that a server has taken on is heard of, also where its caller gives up
+// meanwhile: it would be made, and nobody would own it. Whatever did not get that far
+// ends at once.
+func TestAChangeThatIsCancelled(t *testing.T) {
+	gaveUp := errors.New("somebody pressed ^C")
+	taken, goOn := make(chan struct{}), make(chan struct{})
+	mux := http.NewServeMux()
+	mux.Handle("PUT /v1/services/web", api.Handler(func(r *http.Request) (any, error) {
+		if err := api.Await(r); err != nil {
+			return nil, err
+		}
+		close(taken)
+		<-goOn
+		return resources.ServiceStatus{Revision: 7}, nil
+	}))
+	d := dialer(t, Options{})
+	server := d.Server(resources.Endpoint{Socket: serve(t, mux).socket})
+	ctx, cancel := context.WithCancelCause(t.Context())
+	go func() {
+		<-taken
+		cancel(gaveUp)
+		close(goOn)
+	}()
+	if status, err := server.PutService(ctx, resources.Service{Name: "web"}); err != nil || status.Revision != 7 {
+		t.Errorf("it was made, and the call says %+v, %v", status, err)
+	}
+	if ctx.Err() == nil {
+		t.Error("it was not cancelled")
+	}
+	if _, err := server.PutService(ctx, resources.Service{Name: "web"}); !errors.Is(err, gaveUp) {
+		t.Errorf("a call that did not begin: %v", err)
+	}
+}
