@@ -10,7 +10,9 @@ import (
 // initScript is the first process of the namespaces. What the daemons have for
 // the machine's is this host's; D-Bus and control groups are hidden, through
 // which systemd would get to know the VMs. catatonit waits for orphans, which
-// daemons and VMs are, and ends when standard input does.
+// daemons and VMs are, and ends when standard input does. A /dev/kvm that QEMU's
+// user may not open is hidden: libvirt's probe can open it, so that libvirt takes
+// what it found for outdated, and probes anew, for seconds, in each call.
 const initScript = `
 mount --make-rprivate /
 mount -t proc proc /proc
@@ -23,6 +25,10 @@ for place in etc run lib log cache; do
 	mkdir -p $target
 	mount --bind DIR/$place $target
 done
+if [ -e /dev/kvm ] && ! runuser -u libvirt-qemu -- test -r /dev/kvm -a -w /dev/kvm; then
+	: >DIR/kvm
+	mount --bind DIR/kvm /dev/kvm
+fi
 if [ -d /run/dbus ]; then mount --bind DIR/empty /run/dbus; fi
 umount -R /sys/fs/cgroup 2>/dev/null || true
 ip link set lo up

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 
@@ -20,9 +21,18 @@ func (h *Host) Command(ctx context.Context, name string, args ...string) *exec.C
 }
 
 // SSH gives a command that runs a command line on a machine as root. It trusts
-// whatever host key the machine shows: the way there is the test's own.
+// whatever host key the machine shows: the way there is the test's own. A login takes
+// seconds under emulation, and serves the commands that follow, too, until the machine
+// is silent for long; its process ends with the host.
 func (h *Host) SSH(ctx context.Context, key, address, line string) *exec.Cmd {
-	return h.Command(ctx, "ssh", "-i", key, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=30", "root@"+address, line)
+	args := []string{"-i", key}
+	for _, option := range []string{
+		"StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ConnectTimeout=30",
+		"ControlMaster=auto", "ControlPersist=yes", "ControlPath=" + filepath.Join(h.dir, "ssh-%C"), "ServerAliveInterval=5", "ServerAliveCountMax=3",
+	} {
+		args = append(args, "-o", option)
+	}
+	return h.Inside(ctx, "ssh", append(args, "root@"+address, line)...)
 }
 
 // Inside runs a program where the daemons and VMs run: it sees the host's
