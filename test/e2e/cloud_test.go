@@ -48,6 +48,7 @@ resource "skerry_service" "web" {
 // data, a static address, and a root that has grown to its disk. When its
 // machine is deleted by hand, nothing that ran there stops a destroy.
 func TestCloudImage(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("boots a VM; left out by -short")
 	}

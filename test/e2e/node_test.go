@@ -189,6 +189,7 @@ func (n *nodeTest) isGone(t *testing.T) {
 // leaves nothing. The steps share one machine, because each boot takes a minute
 // or two under emulation.
 func TestNode(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("boots a VM; left out by -short")
 	}

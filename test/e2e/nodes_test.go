@@ -321,9 +321,7 @@ func TestTwoNodes(t *testing.T) {
 		r.check(t)
 	})
 	n.tf.Destroy(t)
-	if machines := strings.TrimSpace(n.virsh(t, "list", "--all", "--name")); machines != "" {
-		t.Errorf("machines after the destroy: %s", machines)
-	}
+	n.isGone(t)
 }
 
 // isAlone expects a cluster of one node, with all that runs on it, and nothing left

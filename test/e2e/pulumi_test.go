@@ -129,6 +129,7 @@ func (p *pulumiRun) destroy(t *testing.T) {
 
 // The quickstart as a Pulumi program, with a VM.
 func TestPulumiNode(t *testing.T) {
+	t.Parallel()
 	p := newPulumiRun(t, "pulumi-go")
 	p.settings = map[string]string{
 		"hypervisor": p.host.URI, "pool": p.host.Pool, "network": p.host.Network, "node": "one", "image": nodeImage(t, "trixie"), "archive": p.archive,
@@ -150,6 +151,7 @@ func TestPulumiNode(t *testing.T) {
 
 // The example of a cluster, with VMs, of which one is removed.
 func TestPulumiNodes(t *testing.T) {
+	t.Parallel()
 	p := newPulumiRun(t, "pulumi-go-cluster")
 	p.settings = map[string]string{
 		"skerry:hypervisor": p.host.URI, "skerry:ssh": marshal(t, map[string]string{"key": p.key}),
