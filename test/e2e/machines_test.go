@@ -12,7 +12,6 @@ import (
 
 // The example of machines that are there already, from nothing to nothing.
 func TestExistingMachines(t *testing.T) {
-	t.Parallel()
 	machines := debiantest.Start(t, 4)
 	reference := ""
 	var endpoints []string
