@@ -5,7 +5,8 @@
 // machine, over which all calls go. Server and Agent are the two APIs.
 //
 // Every call is idempotent, so what does not come through is sent again, here
-// and nowhere else; how often is the call's patience.
+// and nowhere else; how often is the call's patience. A change that a server has
+// taken on is heard to its end, for a while, where its caller gives up meanwhile.
 package client
 
 import (
@@ -98,13 +99,17 @@ type patience struct {
 	// boot is how long another host key or a refused login is taken for a
 	// machine at its first boot, whose sshd can be up before its keys are.
 	boot time.Duration
+	// lastWord is how long the answer to a change that a server has taken on is
+	// waited for once the caller has given up.
+	lastWord time.Duration
 }
 
 var (
-	// once is for what is said again anyhow.
+	// once is for what is said again anyhow, and then to another server, where this
+	// one does not answer.
 	once = patience{}
 	// usual outlasts a restart of the server.
-	usual = patience{retries: 4, longest: 2 * time.Second}
+	usual = patience{retries: 4, longest: 2 * time.Second, lastWord: 5 * time.Second}
 	// resuming, about a minute, outlasts a restart of the machine's network.
 	resuming = patience{retries: 30, longest: 2 * time.Second}
 	// booting outlasts everything but the caller, who waits for little else.
@@ -117,8 +122,8 @@ func (c *connection) call(ctx context.Context, method, path string, in, out any)
 }
 
 func (c *connection) callWith(ctx context.Context, p patience, method, path string, in, out any) error {
-	if method != http.MethodGet {
-		outlasting, cancel := outlast(ctx)
+	if method != http.MethodGet && p.lastWord > 0 {
+		outlasting, cancel := outlast(ctx, p.lastWord)
 		defer cancel()
 		ctx = outlasting
 	}
@@ -132,13 +137,10 @@ func (c *connection) callWith(ctx context.Context, p patience, method, path stri
 	return api.ReadAnswer(response, out)
 }
 
-// lastWord is how long an answer is waited for once the caller has given up.
-const lastWord = 5 * time.Second
-
 // outlast gives the context of a call that changes something. Where the server has
 // taken the change on (see api.Expect), it goes on for lastWord after the end of ctx,
 // since nobody would know otherwise what was made.
-func outlast(ctx context.Context) (context.Context, context.CancelFunc) {
+func outlast(ctx context.Context, lastWord time.Duration) (context.Context, context.CancelFunc) {
 	longer, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	var taken atomic.Bool
 	stop := context.AfterFunc(ctx, func() {

@@ -429,3 +429,32 @@ func TestAChangeThatIsCancelled(t *testing.T) {
 		t.Errorf("a call that did not begin: %v", err)
 	}
 }
+
+// A report that a server has taken and does not answer is given up in time: another
+// server has to hear of the node before it counts as lost.
+func TestAReportHasNoLastWord(t *testing.T) {
+	taken := make(chan struct{})
+	mux := http.NewServeMux()
+	mux.Handle("PUT /v1/nodes/n1/status", api.Handler(func(r *http.Request) (any, error) {
+		if err := api.Await(r); err != nil {
+			return nil, err
+		}
+		close(taken)
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	}))
+	server := dialer(t, Options{}).Server(resources.Endpoint{Socket: serve(t, mux).socket})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan time.Time, 1)
+	go func() {
+		<-taken
+		ended <- time.Now()
+		cancel()
+	}()
+	if err := server.PutStatus(ctx, "n1", nil, 0); err == nil {
+		t.Error("nobody has answered it")
+	}
+	if after := time.Since(<-ended); after >= usual.lastWord {
+		t.Errorf("it went on for %s", after)
+	}
+}
