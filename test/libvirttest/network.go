@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,7 +41,11 @@ func (h *Host) SSH(ctx context.Context, key, address, line string) *exec.Cmd {
 // /run/libvirt and /var/lib/libvirt.
 func (h *Host) Inside(ctx context.Context, name string, args ...string) *exec.Cmd {
 	target := strconv.Itoa(h.init.Process.Pid)
-	return exec.CommandContext(ctx, "nsenter", append([]string{"--target", target, "--net", "--mount", "--pid", "--ipc", name}, args...)...)
+	c := exec.CommandContext(ctx, "nsenter", append([]string{"--target", target, "--net", "--mount", "--pid", "--ipc", name}, args...)...)
+	// nsenter is a process of its own, without which the program goes on until the host
+	// ends, and holds what it writes to.
+	c.WaitDelay = 5 * time.Second
+	return c
 }
 
 // Do calls f on a thread in the host's network. Sockets that f makes stay there;
