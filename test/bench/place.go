@@ -54,7 +54,7 @@ func (w workload) throughStore() (placed, error) {
 		err   error
 	}
 	seen := make(chan sight, 1)
-	runtime.GC() // what fill has left is not for the clock; swarmkit's does the same
+	runtime.GC() // what fill has left is not for the clock
 	began := time.Now()
 	go func() {
 		for range changed {

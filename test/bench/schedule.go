@@ -24,8 +24,8 @@ import (
 //
 // But for the last two, each is measured against the same in swarmkit's
 // scheduler, in a process of its own as ours. The clock runs from a store that
-// holds nodes and waiting replicas until a watcher of the store has seen the
-// last replica on a node.
+// holds nodes and waiting replicas, whose garbage is collected, until a watcher of
+// the store has seen the last replica on a node.
 
 // placeSizes are nodes, replicas, and how often both sides are measured.
 var placeSizes = []struct{ nodes, replicas, turns int }{{1000, 10_000, 5}, {5000, 10_000, 5}, {1000, 100_000, 3}}
